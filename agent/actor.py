@@ -1,0 +1,109 @@
+"""The actor: a squashed Gaussian over each action of a chunk, and how sure it is of each."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils import mlp_trunk, orthogonal_
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Actor(nn.Module):
+    """pi(s): h tanh-squashed Gaussians (Haarnoja et al. 2018b, appendix C) and h - 1 confidence logits.
+
+    The noise of a chunk is an AR(1) sequence along the chunk,
+
+        e_1 = z_1,   e_i = rho e_{i-1} + sqrt(1 - rho^2) z_i,   a_i = tanh(mu_i + sigma_i e_i),
+
+    with independent standard normal z and one rho an action dimension. Every a_i keeps the marginal it
+    would have with independent noise.
+
+    Args:
+        obs_size, action_size, chunk_size: O, A, h.
+        hidden_dim, hidden_depth: units of a hidden layer, number of hidden layers.
+        log_std_bounds: (low, high) of log sigma.
+        noise_correlation: rho at the start, in [0, 1); 0 is independent noise, for good.
+        learnable_noise_correlation: whether rho is a parameter.
+        initial_confidence: c_2..c_h of an untrained actor, in (0, 1).
+    """
+
+    def __init__(
+        self,
+        obs_size,
+        action_size,
+        chunk_size,
+        hidden_dim,
+        hidden_depth,
+        log_std_bounds=(-5.0, 2.0),
+        noise_correlation=0.8,
+        learnable_noise_correlation=True,
+        initial_confidence=0.5,
+    ):
+        super().__init__()
+        self.chunk_size, self.action_size = chunk_size, action_size
+        self.log_std_bounds = log_std_bounds
+        self.trunk = mlp_trunk(obs_size, hidden_dim, hidden_depth)
+        self.gaussian = orthogonal_(nn.Linear(hidden_dim, 2 * chunk_size * action_size))
+        if chunk_size > 1:
+            # A flat start: confidences differ between states only once labels do.
+            self.confidence = nn.Linear(hidden_dim, chunk_size - 1)
+            nn.init.zeros_(self.confidence.weight)
+            nn.init.constant_(self.confidence.bias, math.log(initial_confidence / (1 - initial_confidence)))
+            # log(0) = -inf: a correlation of 0 has gradient 0 and stays.
+            correlation = torch.tensor(noise_correlation)
+            logit = (correlation.log() - (-correlation).log1p()).repeat(action_size)
+            self.correlation_logit = nn.Parameter(logit, requires_grad=learnable_noise_correlation)
+            # lag[i, m] = i - m: the power of rho with which z_m enters e_i.
+            steps = torch.arange(chunk_size)
+            self.register_buffer("lag", (steps[:, None] - steps).clamp(min=0).float(), persistent=False)
+            self.register_buffer("causal", (steps[:, None] >= steps).float(), persistent=False)
+
+    def forward(self, obs):
+        """(B, O) -> mean (B, h, A), log_std (B, h, A), confidence logits of steps 2..h (B, h - 1)."""
+        features = self.trunk(obs)
+        # (B, 2hA) -> 2 x (B, h, A)
+        mean, log_std = self.gaussian(features).view(-1, 2, self.chunk_size, self.action_size).unbind(1)
+        low, high = self.log_std_bounds
+        log_std = low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)
+        if self.chunk_size == 1:
+            return mean, log_std, features.new_empty(len(features), 0)
+        # detached: learning how sure to be must not disturb what to do.
+        return mean, log_std, self.confidence(features.detach())
+
+    def noise_correlation(self):
+        """rho, (A,)."""
+        return torch.sigmoid(self.correlation_logit)
+
+    def correlate(self, z):
+        """Independent noise z (B, h, A) -> AR(1) noise e (B, h, A), standard normal at each step."""
+        if self.chunk_size == 1:
+            return z
+        rho = self.noise_correlation()[:, None, None]  # (A, 1, 1)
+        innovation = torch.sqrt(1 - rho * rho).expand(-1, 1, self.chunk_size - 1)
+        scale = torch.cat([torch.ones_like(rho), innovation], dim=2)  # (A, 1, h)
+        mixing = self.causal * rho**self.lag * scale  # (A, h, h): e_i = sum_m mixing[i, m] z_m
+        return torch.einsum("aim,bma->bia", mixing, z)
+
+    def sample(self, obs, z):
+        """A chunk and its log-likelihood for the standard normal noise z.
+
+        log pi(a_i | a_<i, s) is the density of z_i with the usual squashing terms; the constant
+        A/2 log(1 - rho^2) of the change of variables from e_i to z_i is left out, so that rho is driven
+        by the critic alone.
+
+        Args:
+            obs: (B, O).
+            z: (B, h, A).
+
+        Returns:
+            actions (B, h, A) in [-1, 1]; log_prob (B, h); confidence logits (B, h - 1).
+        """
+        mean, log_std, logits = self(obs)
+        u = mean + log_std.exp() * self.correlate(z)
+        # log(1 - tanh(u)^2) in the form that does not overflow.
+        log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
+        log_prob = (-0.5 * z * z - LOG_SQRT_2PI - log_std - log_slope).sum(-1)  # (B, h, A) -> (B, h)
+        return torch.tanh(u), log_prob, logits

@@ -1,0 +1,262 @@
+"""Soft Actor-Critic over action prefixes.
+
+With h = 1 every formula below is that of SAC (Haarnoja et al. 2018b, arXiv:1812.05905) with twin critics and a
+learned temperature. For h > 1 the critic values every prefix a_{1:j} of a chunk, and the bootstrap executes as many
+steps of a fresh chunk as the policy would (Q-chunking: Li et al. 2025, arXiv:2507.07969, for fixed lengths).
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+
+from agent.actor import Actor
+from agent.chunking import Plan, effective_length
+from agent.confidence import ConfidenceTarget
+from agent.critic import Critic
+from utils import generator
+
+
+class SACAgent:
+    """Actor, twin prefix critics, temperature and their updates.
+
+    Args:
+        obs_size, action_size: O, A.
+        chunk_size: h; 1 is plain SAC.
+        confidence_threshold: c_i at or above it continues a plan, in [0, 1].
+        confidence_margin: see `ConfidenceTarget`.
+        noise_correlation, learnable_noise_correlation: see `Actor`.
+        target_entropy: nats an action; None is -A.
+        discount: gamma, a step.
+        init_temperature, learnable_temperature: alpha at the start, whether it is learned.
+        actor_lr, critic_lr, alpha_lr, actor_betas, critic_betas, alpha_betas: of Adam.
+        actor_update_frequency, critic_target_update_frequency: in updates.
+        critic_tau: step of the target critic towards the critic.
+        actor_log_std_bounds, hidden_dim, hidden_depth, critic_layer_norm: of the networks.
+        device: torch device.
+        seed: of the initial weights, of plans and of updates.
+    """
+
+    def __init__(
+        self,
+        obs_size,
+        action_size,
+        *,
+        chunk_size,
+        confidence_threshold,
+        confidence_margin,
+        noise_correlation,
+        learnable_noise_correlation,
+        target_entropy,
+        discount,
+        init_temperature,
+        learnable_temperature,
+        actor_lr,
+        critic_lr,
+        alpha_lr,
+        actor_betas,
+        critic_betas,
+        alpha_betas,
+        actor_update_frequency,
+        critic_target_update_frequency,
+        critic_tau,
+        actor_log_std_bounds,
+        hidden_dim,
+        hidden_depth,
+        critic_layer_norm,
+        device,
+        seed,
+    ):
+        self.chunk_size, self.action_size, self.device = chunk_size, action_size, torch.device(device)
+        self.confidence_threshold, self.discount = confidence_threshold, discount
+        self.target_entropy = -action_size if target_entropy is None else target_entropy
+        self.learnable_temperature = learnable_temperature
+        self.actor_update_frequency = actor_update_frequency
+        self.critic_target_update_frequency = critic_target_update_frequency
+        self.critic_tau = critic_tau
+        self.num_updates = 0
+        self.plan_generator = generator(seed, "plan", self.device)
+        self.update_generator = generator(seed, "update", self.device)
+
+        torch.manual_seed(seed)
+        self.actor = Actor(
+            obs_size,
+            action_size,
+            chunk_size,
+            hidden_dim,
+            hidden_depth,
+            actor_log_std_bounds,
+            noise_correlation,
+            learnable_noise_correlation,
+            ConfidenceTarget.uninformed(confidence_margin),
+        ).to(self.device)
+        self.critic = Critic(obs_size, action_size, chunk_size, hidden_dim, hidden_depth, critic_layer_norm)
+        self.critic = self.critic.to(self.device)
+        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.confidence_target = ConfidenceTarget(chunk_size, discount, confidence_margin).to(self.device)
+        self.log_alpha = torch.tensor(init_temperature, device=self.device).log().requires_grad_(learnable_temperature)
+
+        self.actor_parameters = [p for p in self.actor.parameters() if p.requires_grad]
+        self.critic_parameters = list(self.critic.parameters())
+        self.actor_optimizer = torch.optim.Adam(self.actor_parameters, actor_lr, actor_betas, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critic_parameters, critic_lr, critic_betas, fused=True)
+        self.alpha_optimizer = torch.optim.Adam([self.log_alpha], alpha_lr, alpha_betas, fused=True)
+        # gamma^{i-1} for i = 1..h, (h,)
+        self.discounts = discount ** torch.arange(chunk_size, device=self.device, dtype=torch.float32)
+        self.steps = torch.arange(chunk_size, device=self.device)
+
+    @torch.no_grad()
+    def plan(self, obs, sample):
+        """A chunk for one observation: sampled, or the mode of each action's Gaussian.
+
+        Args:
+            obs: (O,) float32 array.
+            sample: False for evaluation; draws no random numbers then.
+
+        Returns:
+            Plan of numpy arrays: actions (h, A), confidences (h,).
+        """
+        obs = torch.as_tensor(obs, device=self.device).unsqueeze(0)
+        if sample:
+            actions, _, logits = self.actor.sample(obs, self._noise(1, self.plan_generator))
+        else:
+            mean, _, logits = self.actor(obs)
+            actions = torch.tanh(mean)
+        return Plan(actions[0].cpu().numpy(), self._confidences(logits)[0].cpu().numpy())
+
+    def update(self, batch):
+        """One gradient step on critic, actor and temperature.
+
+        Args:
+            batch: `replay_buffer.Batch`.
+
+        Returns:
+            dict of detached tensors on the device, scalars and (h - 1,) vectors; the README defines each.
+        """
+        self.num_updates += 1
+        metrics = self._update_critic(batch)
+        if self.num_updates % self.actor_update_frequency == 0:
+            metrics |= self._update_actor(batch.obs)
+        if self.num_updates % self.critic_target_update_frequency == 0:
+            torch._foreach_lerp_(list(self.critic_target.parameters()), self.critic_parameters, self.critic_tau)
+        return metrics
+
+    def _update_critic(self, batch):
+        """Mean squared error of Q_c(s_t, a_{1:j}) against
+
+        y = sum_{i<j} gamma^i r_{t+i} + gamma^j (1 - terminated) V(s_{t+j}).
+        """
+        with torch.no_grad():
+            q_next, entropy_cost = self._bootstrap(batch)
+            target = batch.reward + batch.discount * (q_next.min(0).values - entropy_cost)  # (B,)
+        q = self.critic(batch.obs, batch.actions, batch.length)  # (C, B)
+        loss = (q - target).square().mean(1).sum()
+        self.critic_optimizer.zero_grad()
+        loss.backward()
+        self.critic_optimizer.step()
+        return {"critic_loss": loss.detach(), "q": q.detach().mean()}
+
+    def _bootstrap(self, batch):
+        """The two parts of V(s) = min_c Qbar_c(s, a'_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a'_i | s), a' ~ pi(s).
+
+        Returns:
+            Qbar (C, B) and the entropy's part (B,), at the batch's next observations.
+        """
+        if batch.recent is None:
+            q, entropy_cost, _ = self._evaluate_policy(batch.next_obs)
+            return q, entropy_cost
+        # One pass for the batch and for the few recent steps that the drift is measured on.
+        recent = batch.recent
+        sizes = [len(batch.next_obs), len(recent.obs), len(recent.next_obs)]  # B, R, R
+        q, entropy_cost, log_prob = self._evaluate_policy(torch.cat([batch.next_obs, recent.obs, recent.next_obs]))
+        q_batch, *_ = q.split(sizes, dim=1)
+        cost_batch, *_ = entropy_cost.split(sizes)
+        _, value, next_value = (q.mean(0) - entropy_cost).split(sizes)
+        alpha = self.log_alpha.detach().exp()
+        first_log_prob = log_prob[:, 0].split(sizes)[1]  # log pi(a_1 | s) of a fresh first action at s
+        self.confidence_target.observe_drift(
+            recent.reward - alpha * first_log_prob + recent.discount * next_value - value
+        )
+        return q_batch, cost_batch
+
+    def _evaluate_policy(self, obs):
+        """Target critics of a fresh chunk's committed prefix: Qbar (C, B), entropy's part (B,), log_prob (B, h)."""
+        actions, log_prob, logits = self.actor.sample(obs, self._noise(len(obs), self.update_generator))
+        k = effective_length(self._confidences(logits), self.confidence_threshold)
+        entropy_cost = self.log_alpha.exp() * self._prefix_sum(self.discounts * log_prob, k)
+        return self.critic_target(obs, actions, k), entropy_cost, log_prob
+
+    def _update_actor(self, obs):
+        """Actor, temperature and confidence, each on the same fresh chunks and uniform prefix lengths j:
+
+        actor        alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j})
+        temperature  alpha (-(1/j) sum_{i<=j} log pi(a_i | s) - target_entropy)
+        confidence   cross-entropy of c_{j+1} towards `ConfidenceTarget`
+        """
+        batch_size, h = len(obs), self.chunk_size
+        j = torch.ones(batch_size, dtype=torch.long, device=self.device)
+        if h > 1:
+            j = torch.randint(1, h + 1, (batch_size,), generator=self.update_generator, device=self.device)
+        actions, log_prob, logits = self.actor.sample(obs, self._noise(batch_size, self.update_generator))
+        q = self.critic(obs, actions, j)  # (C, B)
+        alpha = self.log_alpha.detach().exp()
+        loss = (alpha * self._prefix_sum(self.discounts * log_prob, j) - q.min(0).values).mean()
+        entropy = -self._prefix_sum(log_prob.detach(), j) / j  # (B,), an executed step
+        metrics = {"actor_loss": loss.detach(), "entropy": entropy.mean(), "alpha": alpha}
+
+        if h > 1:
+            confidence_loss, confidence_metrics = self._confidence_loss(
+                obs, actions.detach(), alpha * log_prob.detach(), logits, q.detach(), j
+            )
+            loss = loss + confidence_loss
+            metrics |= confidence_metrics
+        self.actor_optimizer.zero_grad()
+        loss.backward(inputs=self.actor_parameters)  # no gradient for the critic's weights
+        self.actor_optimizer.step()
+
+        if self.learnable_temperature:
+            alpha_loss = self.log_alpha.exp() * (entropy - self.target_entropy).mean()
+            self.alpha_optimizer.zero_grad()
+            alpha_loss.backward()
+            self.alpha_optimizer.step()
+            metrics["alpha_loss"] = alpha_loss.detach()
+        return metrics
+
+    def _confidence_loss(self, obs, actions, entropy_cost, logits, q, j):
+        """Cross-entropy of c_{p+1}, where the prefixes p and p + 1 are compared: p = min(j, h - 1).
+
+        q is Q(s, a_{1:j}) (C, B), which the actor's loss has already computed; entropy_cost (B, h).
+        """
+        h = self.chunk_size
+        is_whole = j == h
+        position = torch.where(is_whole, h - 1, j)  # (B,)
+        with torch.no_grad():
+            q_other = self.critic(obs, actions, torch.where(is_whole, h - 1, j + 1))
+            longer, shorter = torch.where(is_whole, q, q_other), torch.where(is_whole, q_other, q)
+            # Step p + 1 stands at index p of the chunk.
+            cost = entropy_cost.gather(1, position[:, None]).squeeze(1)
+            label = self.confidence_target.label(shorter, longer, cost, position)
+        index = (position - 1)[:, None]
+        loss = F.binary_cross_entropy_with_logits(logits.gather(1, index).squeeze(1), label)
+        is_at = (index == self.steps[:-1]).to(label.dtype)  # (B, h - 1)
+        return loss, {
+            "confidence_loss": loss.detach(),
+            "confidence": torch.sigmoid(logits.detach()).mean(0),
+            "label": label @ is_at / is_at.sum(0),
+            "advantage_mean": self.confidence_target.mean(),
+            "advantage_std": self.confidence_target.std(),
+            "drift": self.confidence_target.drift.clone(),
+            "noise_correlation": self.actor.noise_correlation().detach().mean(),
+        }
+
+    def _noise(self, batch_size, generator):
+        shape = (batch_size, self.chunk_size, self.action_size)
+        return torch.randn(shape, generator=generator, device=self.device)
+
+    def _confidences(self, logits):
+        """Logits (B, h - 1) -> c (B, h); the first action is always executed, so c_1 = 1."""
+        return F.pad(torch.sigmoid(logits), (1, 0), value=1.0)
+
+    def _prefix_sum(self, values, length):
+        """Sum of the first j of (B, h) values -> (B,)."""
+        return torch.where(self.steps < length[:, None], values, 0.0).sum(1)

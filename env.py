@@ -1,0 +1,138 @@
+"""make_env(): a DM Control task or any Gymnasium id as a gymnasium.Env with flat float32 observations."""
+
+import difflib
+import importlib.metadata
+
+import gymnasium as gym
+import numpy as np
+
+MUJOCO_PIN = "3.17.0"  # as in requirements.txt
+# Every DM Control task but lqr ends by itself after so many control steps.
+MAX_EPISODE_STEPS = 1000
+UNBOUNDED = 1e6  # an actuator without a control range has bounds of 1e10
+
+
+def check_mujoco():
+    """Raise RuntimeError, naming the pin, if the installed mujoco is one that dm_control cannot load tasks with."""
+    installed = importlib.metadata.version("mujoco")
+    if installed.split(".")[0] != MUJOCO_PIN.split(".")[0]:
+        raise RuntimeError(
+            f"mujoco {installed} is installed, with which dm_control cannot load tasks; "
+            f"install the pinned one: pip install mujoco=={MUJOCO_PIN}"
+        )
+
+
+def dm_control_tasks():
+    """{"cheetah_run": ("cheetah", "run"), ...} for every task of the suite."""
+    check_mujoco()
+    from dm_control import suite
+
+    return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+
+
+def make_env(name, action_repeat=1, render_size=None):
+    """An environment with observations (O,) float32 and actions (A,) in [-1, 1].
+
+    Args:
+        name: a DM Control task as domain_task, or a Gymnasium id (`module:Id-v0` imports the module first).
+        action_repeat: each action is applied so many times; rewards are summed.
+        render_size: pixels a side of `render()`; None makes an environment that cannot render.
+
+    Raises:
+        ValueError: unknown name (with near matches), or spaces that are not bounded boxes.
+        RuntimeError: an unusable version of mujoco.
+    """
+    tasks = dm_control_tasks()
+    env = DMControlEnv(*tasks[name], render_size) if name in tasks else _make_gymnasium(name, tasks, render_size)
+    return ActionRepeat(env, action_repeat) if action_repeat > 1 else env
+
+
+def _make_gymnasium(name, tasks, render_size):
+    try:
+        env = gym.make(name, render_mode="rgb_array" if render_size else None)
+    except (gym.error.UnregisteredEnv, ModuleNotFoundError, gym.error.Error) as error:
+        near = difflib.get_close_matches(name, [*tasks, *gym.registry], n=3, cutoff=0.5)
+        if isinstance(error, gym.error.UnregisteredEnv) or not isinstance(error, gym.error.Error):
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"there is no DM Control task or Gymnasium id {name!r}{hint}") from error
+        raise ValueError(f"{name} cannot be made: {error}") from error
+    for kind, space in (("observation", env.observation_space), ("action", env.action_space)):
+        if not isinstance(space, gym.spaces.Box):
+            raise ValueError(f"{name} has {kind}s of {space}; only Box spaces are supported")
+    if not (env.action_space.is_bounded() and np.issubdtype(env.action_space.dtype, np.floating)):
+        raise ValueError(f"{name} has the action space {env.action_space}; only bounded real actions are supported")
+    env = gym.wrappers.RescaleAction(gym.wrappers.FlattenObservation(env), np.float32(-1), np.float32(1))
+    return gym.wrappers.DtypeObservation(env, np.float32)
+
+
+class DMControlEnv(gym.Env):
+    """A task of the DM Control suite; a time limit is `truncated`, an end by the task itself `terminated`.
+
+    Args:
+        domain, task: as in `dm_control.suite.load`.
+        render_size: pixels a side, None for no rendering.
+    """
+
+    def __init__(self, domain, task, render_size=None):
+        from dm_control import suite
+
+        self._env = suite.load(domain, task, task_kwargs={"random": 0})
+        self._render_size = render_size
+        self.render_mode = "rgb_array" if render_size else None
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 1 / self._env.control_timestep()}
+        bounds = self._env.action_spec()
+        unbounded = bounds.maximum > UNBOUNDED
+        self._low = np.where(unbounded, -1.0, bounds.minimum)
+        self._high = np.where(unbounded, 1.0, bounds.maximum)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, bounds.shape, np.float32)
+        size = sum(int(np.prod(spec.shape)) for spec in self._env.observation_spec().values())
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        """A new episode; seed restarts the task's random stream."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._env.task.random.seed(seed % 2**32)
+        self._num_steps = 0
+        return self._flatten(self._env.reset().observation), {}
+
+    def step(self, action):
+        """Apply an action (A,) in [-1, 1] for one control step."""
+        action = np.asarray(action, np.float64)
+        time_step = self._env.step(self._low + (action + 1) * 0.5 * (self._high - self._low))
+        self._num_steps += 1
+        terminated = time_step.last() and time_step.discount == 0
+        truncated = not terminated and (time_step.last() or self._num_steps >= MAX_EPISODE_STEPS)
+        return self._flatten(time_step.observation), float(time_step.reward), terminated, truncated, {}
+
+    def render(self):
+        """The present state as (render_size, render_size, 3) uint8."""
+        return self._env.physics.render(self._render_size, self._render_size, camera_id=0)
+
+    def close(self):
+        """Free the simulation and its renderer."""
+        self._env.close()
+
+    @staticmethod
+    def _flatten(observation):
+        return np.concatenate([np.ravel(value) for value in observation.values()]).astype(np.float32)
+
+
+class ActionRepeat(gym.Wrapper):
+    """Applies each action `repeat` times, or until the episode ends, and sums the rewards."""
+
+    def __init__(self, env, repeat):
+        super().__init__(env)
+        self._repeat = repeat
+        if "render_fps" in env.metadata:
+            self.metadata = env.metadata | {"render_fps": env.metadata["render_fps"] / repeat}
+
+    def step(self, action):
+        """As `gymnasium.Env.step`; the observation is the last one."""
+        total = 0.0
+        for _ in range(self._repeat):
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            total += reward
+            if terminated or truncated:
+                break
+        return obs, total, terminated, truncated, info

@@ -1,0 +1,48 @@
+"""Seeding and small network helpers."""
+
+import itertools
+
+import torch
+from torch import nn
+
+
+def generator(seed, stream, device="cpu"):
+    """A random stream of its own.
+
+    Args:
+        seed: the run's seed.
+        stream: the name of what draws from it; two names give two independent streams.
+        device: where the numbers are needed.
+    """
+    digits = int.from_bytes(stream.encode()[:4].ljust(4), "little")
+    return torch.Generator(device).manual_seed((seed * 1_000_003 + digits) % 2**63)
+
+
+def choose_device(name):
+    """The torch device called name; auto is CUDA where there is one.
+
+    Raises:
+        ValueError: torch does not know the name, or has no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"{name} is not usable here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def orthogonal_(linear):
+    """Initialise a linear layer as pytorch_sac does: orthogonal weight, zero bias."""
+    nn.init.orthogonal_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def mlp_trunk(input_size, hidden_dim, hidden_depth):
+    """hidden_depth layers of (linear, ReLU): (B, input_size) -> (B, hidden_dim)."""
+    sizes = [input_size] + [hidden_dim] * hidden_depth
+    layers = [[orthogonal_(nn.Linear(m, n)), nn.ReLU()] for m, n in itertools.pairwise(sizes)]
+    return nn.Sequential(*itertools.chain.from_iterable(layers))
