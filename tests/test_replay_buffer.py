@@ -1,0 +1,130 @@
+"""The observation is the time index t, the reward 10 + t, the action 100 + t: expected values are arithmetic."""
+
+import numpy as np
+import pytest
+import torch
+
+from replay_buffer import RECENT_STEPS, ReplayBuffer
+
+DISCOUNT = 0.9
+
+
+def make_buffer(capacity=1000, h=4, committed=False, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return ReplayBuffer(1, 1, capacity, h, DISCOUNT, committed, "cpu", generator)
+
+
+def fill(buffer, num_steps, episode_length=None, terminated=False, first=0, steps_left=lambda t: 1):
+    """Steps first..first + num_steps - 1; the observation after step t is t + 0.5 at an episode's end, else t + 1."""
+    for t in range(first, first + num_steps):
+        end = episode_length is not None and (t + 1) % episode_length == 0
+        next_obs = t + 0.5 if end else t + 1
+        buffer.add([t], [100 + t], 10 + t, [next_obs], end and terminated, end and not terminated, steps_left(t))
+
+
+def check_windows(batch, last_of, terminated=False):
+    """Every field of every window against arithmetic; last_of(t) is the last step of t's episode."""
+    for i in range(len(batch.obs)):
+        t, j = int(batch.obs[i, 0]), int(batch.length[i])
+        last = last_of(t)
+        assert t + j - 1 <= last
+        assert batch.actions[i, :j, 0].tolist() == [100 + t + m for m in range(j)]
+        expected = sum(DISCOUNT**m * (10 + t + m) for m in range(j))
+        assert batch.reward[i].item() == pytest.approx(expected, rel=1e-6)
+        at_end = t + j - 1 == last
+        assert batch.next_obs[i, 0].item() == (t + j - 0.5 if at_end else t + j)
+        assert batch.discount[i].item() == pytest.approx(0.0 if at_end and terminated else DISCOUNT**j, rel=1e-6)
+
+
+@pytest.mark.parametrize("terminated", [False, True])
+@pytest.mark.parametrize("h", [1, 4])
+def test_windows_stop_at_an_episodes_end(h, terminated):
+    buffer = make_buffer(h=h)
+    fill(buffer, 60, episode_length=6, terminated=terminated)
+    check_windows(buffer.sample(4000), lambda t: t // 6 * 6 + 5, terminated)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7])
+def test_windows_stop_at_the_newest_step(num_steps):
+    buffer = make_buffer()
+    fill(buffer, num_steps)
+    batch = buffer.sample(500)
+    for i in range(500):
+        t, j = int(batch.obs[i, 0]), int(batch.length[i])
+        assert t + j <= num_steps
+        assert batch.next_obs[i, 0].item() == t + j
+        assert batch.discount[i].item() == pytest.approx(DISCOUNT**j)
+
+
+@pytest.mark.parametrize("num_steps", [*range(20, 45), 200])
+def test_no_window_crosses_the_ring_seam(num_steps):
+    """Capacity 20, episodes of 7 steps: the write position stops at every place of the ring."""
+    buffer = make_buffer(capacity=20)
+    fill(buffer, num_steps, episode_length=7)
+    newest = num_steps - 1
+    batch = buffer.sample(1000)
+    for i in range(1000):
+        t, j = int(batch.obs[i, 0]), int(batch.length[i])
+        last = min(t // 7 * 7 + 6, newest)
+        assert newest - 20 <= t and t + j - 1 <= last
+        assert batch.actions[i, :j, 0].tolist() == [100 + t + m for m in range(j)]
+        at_end = (t + j) % 7 == 0
+        assert batch.next_obs[i, 0].item() == (t + j - 0.5 if at_end else t + j)
+    # 20 rows hold all but the end marks: of the last 18 steps none is missing.
+    assert set(range(newest - 15, newest + 1)) <= set(batch.obs[:, 0].int().tolist())
+
+
+def test_starts_and_lengths_are_uniform():
+    buffer = make_buffer(h=3)
+    fill(buffer, 10, episode_length=5)
+    batch = buffer.sample(60_000)
+    t, j = batch.obs[:, 0].int().numpy(), batch.length.numpy()
+    np.testing.assert_allclose(np.bincount(t) / 60_000, 0.1, atol=0.006)
+    for start in range(10):
+        available = min(3, 5 - start % 5)
+        shares = np.bincount(j[t == start], minlength=4)[1:] / (t == start).sum()
+        np.testing.assert_allclose(shares, [1 / available] * available + [0] * (3 - available), atol=0.03)
+
+
+def test_committed_windows_stop_at_the_plans_end():
+    buffer = make_buffer(committed=True)
+    fill(buffer, 60, episode_length=30, steps_left=lambda t: 3 - t % 3)
+    batch = buffer.sample(4000)
+    check_windows(batch, lambda t: t // 30 * 30 + 29)
+    t, j = batch.obs[:, 0].long(), batch.length
+    assert (j <= 3 - t % 3).all()
+    assert set(j.tolist()) == {1, 2, 3}
+
+
+def test_recent_steps_are_single_and_recent():
+    buffer = make_buffer(capacity=5000)
+    fill(buffer, 3000, episode_length=10, terminated=True)
+    recent = buffer.sample(8 * 4000).recent
+    t = recent.obs[:, 0]
+    assert len(t) == 4000
+    assert t.min() > 3000 - RECENT_STEPS and t.max() == 2999
+    at_end = (t + 1) % 10 == 0
+    torch.testing.assert_close(recent.reward, 10 + t)
+    torch.testing.assert_close(recent.next_obs[:, 0], torch.where(at_end, t + 0.5, t + 1))
+    torch.testing.assert_close(recent.discount, torch.where(at_end, 0.0, DISCOUNT))
+
+
+def test_recent_steps_of_a_nearly_empty_buffer():
+    buffer = make_buffer()
+    fill(buffer, 1, episode_length=1)
+    assert buffer.sample(8).recent.reward.item() == 10
+
+
+def test_a_step_takes_one_row_of_four_bytes_a_number():
+    buffer = ReplayBuffer(17, 6, 1000, 5, DISCOUNT, False, "cpu", torch.Generator())
+    assert buffer.rows.nbytes == 1000 * 4 * (17 + 6 + 2)
+
+
+def test_samples_follow_the_generator():
+    batches = []
+    for _ in range(2):
+        buffer = make_buffer(seed=3)
+        fill(buffer, 50)
+        batches.append(buffer.sample(16))
+    for first, second in zip(batches[0][:-1], batches[1][:-1], strict=True):
+        assert torch.equal(first, second)

@@ -1,0 +1,279 @@
+"""The update against re-computations written from the formulas, sample by sample, and against closed forms."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.distributions import Normal, TanhTransform, TransformedDistribution
+
+from replay_buffer import Batch, Recent
+
+O, A, B = 4, 2, 16
+
+
+def make_batch(h, discount=0.99, seed=0):
+    g = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=g)
+
+    length = torch.randint(1, h + 1, (B,), generator=g)
+    alive = torch.rand(B, generator=g) > 0.3
+    recent = Recent(randn(5, O), randn(5), discount * torch.tensor([1, 1, 0, 1, 1.0]), randn(5, O)) if h > 1 else None
+    return Batch(
+        obs=randn(B, O),
+        actions=torch.tanh(randn(B, h, A)),
+        length=length,
+        reward=randn(B),
+        discount=discount**length * alive,
+        next_obs=randn(B, O),
+        recent=recent,
+    )
+
+
+def clone_parameters(module):
+    return {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
+
+
+def draws(agent):
+    """A stream of the numbers that the agent's next update will draw."""
+    generator = torch.Generator()
+    generator.set_state(agent.update_generator.get_state())
+    return generator
+
+
+def assert_same(parameters, module, rtol=2e-5):
+    for name, p in module.named_parameters():
+        torch.testing.assert_close(p.detach(), parameters[name].detach(), rtol=rtol, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def plain_q(critic, c, obs, actions, layer_norm):
+    """Critic c of the stack as an ordinary network on (s, a)."""
+    x = torch.cat([obs, actions], 1)
+    depth = len(critic) // 2
+    for layer in range(depth):
+        x = x @ critic[f"weights.{layer}"][c] + critic[f"biases.{layer}"][c]
+        if layer < depth - 1:
+            if layer_norm:
+                x = (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+            x = x.clamp(min=0)
+    return x.squeeze(1)
+
+
+def plain_policy(actor, obs):
+    x = F.relu(F.linear(obs, actor["trunk.0.weight"], actor["trunk.0.bias"]))
+    x = F.relu(F.linear(x, actor["trunk.2.weight"], actor["trunk.2.bias"]))
+    mean, log_std = F.linear(x, actor["gaussian.weight"], actor["gaussian.bias"]).chunk(2, 1)
+    log_std = -5 + 3.5 * (torch.tanh(log_std) + 1)
+    return TransformedDistribution(Normal(mean, log_std.exp()), [TanhTransform(cache_size=1)]), mean, log_std
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_chunk_size_1_is_plain_sac(make_agent, layer_norm):
+    """100 updates of a one-step SAC written without any chunk: the same parameters, number for number."""
+    agent = make_agent(O, A, "--chunk_size", "1", "--critic_layer_norm" if layer_norm else "--no-critic_layer_norm")
+    actor, critic = clone_parameters(agent.actor), clone_parameters(agent.critic)
+    target = {name: p.detach().clone() for name, p in critic.items()}
+    log_alpha = torch.tensor(math.log(0.1), requires_grad=True)
+    optimizers = [torch.optim.Adam(p, 3e-4) for p in (actor.values(), critic.values(), [log_alpha])]
+    generator = draws(agent)
+
+    def sample(obs):
+        policy, mean, log_std = plain_policy(actor, obs)
+        action = torch.tanh(mean + log_std.exp() * torch.randn(B, 1, A, generator=generator)[:, 0])
+        # Not from u: TanhTransform inverts the action, as any SAC on torch.distributions.
+        return action, policy.log_prob(action.clamp(-1 + 1e-6, 1 - 1e-6)).sum(1)
+
+    def step(optimizer, loss):
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    for update in range(100):
+        batch = make_batch(1, seed=update)
+        metrics = agent.update(batch)
+        with torch.no_grad():
+            action, log_prob = sample(batch.next_obs)
+            q = torch.minimum(*(plain_q(target, c, batch.next_obs, action, layer_norm) for c in (0, 1)))
+            y = batch.reward + batch.discount * (q - log_alpha.exp() * log_prob)
+        critic_loss = sum(F.mse_loss(plain_q(critic, c, batch.obs, batch.actions[:, 0], layer_norm), y) for c in (0, 1))
+        step(optimizers[1], critic_loss)
+        action, log_prob = sample(batch.obs)
+        q = torch.minimum(*(plain_q(critic, c, batch.obs, action, layer_norm) for c in (0, 1)))
+        actor_loss = (log_alpha.exp().detach() * log_prob - q).mean()
+        step(optimizers[0], actor_loss)
+        step(optimizers[2], -(log_alpha.exp() * (log_prob.detach() + -A)).mean())
+        with torch.no_grad():
+            for name, p in target.items():
+                p.mul_(0.995).add_(0.005 * critic[name])
+        assert metrics["critic_loss"].item() == pytest.approx(critic_loss.item(), rel=1e-3)
+        assert metrics["actor_loss"].item() == pytest.approx(actor_loss.item(), rel=1e-3, abs=1e-4)
+    assert_same(actor, agent.actor, rtol=1e-3)
+    assert_same(critic, agent.critic, rtol=1e-3)
+    assert_same(target, agent.critic_target, rtol=1e-3)
+    assert agent.log_alpha.item() == pytest.approx(log_alpha.item(), rel=1e-5)
+
+
+def looped_sample(agent, actor, obs, z):
+    """Plan of one state: actions (h, A), log-likelihood of each step, confidences (h,), by the formulas in turn."""
+    h = agent.chunk_size
+    x = F.relu(F.linear(obs, actor["trunk.0.weight"], actor["trunk.0.bias"]))
+    x = F.relu(F.linear(x, actor["trunk.2.weight"], actor["trunk.2.bias"]))
+    mean, log_std = F.linear(x, actor["gaussian.weight"], actor["gaussian.bias"]).view(2, h, A)
+    log_std = -5 + 3.5 * (torch.tanh(log_std) + 1)
+    logits = F.linear(x.detach(), actor["confidence.weight"], actor["confidence.bias"])
+    rho = torch.sigmoid(actor["correlation_logit"])
+    actions, log_prob, e = [], [], None
+    for i in range(h):
+        e = z[i] if i == 0 else rho * e + (1 - rho**2).sqrt() * z[i]
+        a = torch.tanh(mean[i] + log_std[i].exp() * e)
+        density = Normal(0.0, 1.0).log_prob(z[i]) - log_std[i] - torch.log(1 - a**2)
+        actions.append(a)
+        log_prob.append(density.sum())
+    return torch.stack(actions), log_prob, logits
+
+
+def looped_q(critic, c, obs, actions, j):
+    """Q_c(s, a_{1:j}) of one state."""
+    h = len(actions)
+    kept = torch.cat([actions[:j], torch.zeros(h - j, A)]).flatten()
+    return plain_q(critic, c, torch.cat([obs, kept])[None], F.one_hot(torch.tensor([j - 1]), h), True)[0]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.65, 1.0])
+def test_prefix_update_equals_the_formulas(make_agent, threshold):
+    """One update at h = 3: critic, actor, correlation, confidence head, temperature, drift and moments."""
+    h, gamma, alpha, margin = 3, 0.9, 0.1, 0.5
+    agent = make_agent(O, A, "--chunk_size", "3", "--discount", "0.9", "--confidence_threshold", str(threshold))
+    with torch.no_grad():  # otherwise all confidences are equal
+        agent.actor.confidence.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(2))
+    actor, critic = clone_parameters(agent.actor), clone_parameters(agent.critic)
+    target = copy.deepcopy(critic)
+    batch, generator = make_batch(h, gamma), draws(agent)
+    metrics = agent.update(batch)
+
+    def evaluate(obs, z, combine):
+        actions, log_prob, logits = looped_sample(agent, actor, obs, z)
+        c = torch.sigmoid(logits)
+        k = 1
+        while k < h and c[k - 1] >= threshold:
+            k += 1
+        q = combine([looped_q(target, i, obs, actions, k) for i in (0, 1)])
+        return q - alpha * sum(gamma**i * log_prob[i] for i in range(k)), log_prob[0], k
+
+    # Critic and drift
+    recent = batch.recent
+    z = torch.randn(B + 10, h, A, generator=generator)
+    lengths = set()
+    with torch.no_grad():
+        y = []
+        for b in range(B):
+            value, _, k = evaluate(batch.next_obs[b], z[b], min)
+            y.append(batch.reward[b] + batch.discount[b] * value)
+            lengths.add(k)
+        residuals = []
+        for r in range(5):
+            value, log_prob, _ = evaluate(recent.obs[r], z[B + r], lambda q: sum(q) / 2)
+            next_value, _, _ = evaluate(recent.next_obs[r], z[B + 5 + r], lambda q: sum(q) / 2)
+            residuals.append(recent.reward[r] - alpha * log_prob + recent.discount[r] * next_value - value)
+        drift = 0.01 * sum(residuals) / 5
+    assert lengths == {0.0: {3}, 1.0: {1}}.get(threshold, {1, 2, 3})
+    loss = 0
+    for b in range(B):
+        for c in (0, 1):
+            q = looped_q(critic, c, batch.obs[b], batch.actions[b], int(batch.length[b]))
+            loss = loss + (q - y[b]) ** 2 / B
+    assert metrics["critic_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert metrics["drift"].item() == pytest.approx(drift.item(), rel=1e-4)
+    optimizer = torch.optim.Adam(critic.values(), 3e-4)
+    loss.backward()
+    optimizer.step()
+    assert_same(critic, agent.critic)
+
+    # Actor, temperature and confidence, with the updated critic
+    j = torch.randint(1, h + 1, (B,), generator=generator)
+    z = torch.randn(B, h, A, generator=generator)
+    actor_loss, entropy, compared = 0, 0, []
+    for b in range(B):
+        actions, log_prob, logits = looped_sample(agent, actor, batch.obs[b], z[b])
+        n = int(j[b])
+        q = torch.minimum(*(looped_q(critic, c, batch.obs[b], actions, n) for c in (0, 1)))
+        actor_loss = actor_loss + (alpha * sum(gamma**i * log_prob[i] for i in range(n)) - q) / B
+        entropy = entropy - sum(log_prob[:n]).detach() / n / B
+        p = min(n, h - 1)
+        with torch.no_grad():
+            advantages = [
+                (looped_q(critic, c, batch.obs[b], actions, p + 1) - looped_q(critic, c, batch.obs[b], actions, p)) / gamma**p
+                - alpha * log_prob[p]
+                for c in (0, 1)
+            ]
+        compared.append((p, advantages, logits[p - 1]))
+    confidence_loss = 0
+    stds = {}
+    for p in (1, 2):
+        values = torch.tensor([a for q, pair, _ in compared if q == p for a in pair])
+        stds[p] = values.std(unbiased=False)
+        assert metrics["advantage_mean"][p - 1].item() == pytest.approx(values.mean().item(), rel=1e-4, abs=1e-5)
+        assert metrics["advantage_std"][p - 1].item() == pytest.approx(stds[p].item(), rel=1e-3)
+    labels = []
+    for p, pair, logit in compared:
+        label = sum(float(a - drift >= -margin * stds[p]) for a in pair) / 2
+        labels.append((p, label))
+        probability = torch.sigmoid(logit)
+        confidence_loss = confidence_loss - (label * probability.log() + (1 - label) * (1 - probability).log()) / B
+    for p in (1, 2):
+        share = [label for q, label in labels if q == p]
+        assert metrics["label"][p - 1].item() == pytest.approx(sum(share) / len(share))
+    assert metrics["actor_loss"].item() == pytest.approx(actor_loss.item(), rel=1e-4)
+    assert metrics["confidence_loss"].item() == pytest.approx(confidence_loss.item(), rel=1e-4)
+    optimizer = torch.optim.Adam(actor.values(), 3e-4)
+    (actor_loss + confidence_loss).backward()
+    optimizer.step()
+    assert_same(actor, agent.actor, rtol=1e-4)
+    log_alpha = torch.tensor(math.log(alpha), requires_grad=True)
+    optimizer = torch.optim.Adam([log_alpha], 3e-4)
+    (log_alpha.exp() * (entropy - -A)).backward()
+    optimizer.step()
+    assert agent.log_alpha.item() == pytest.approx(log_alpha.item(), rel=1e-6)
+
+
+def test_confidence_loss_does_not_touch_the_policy(make_agent):
+    """The confidence head is the only part of the actor that the labels reach."""
+    flags = ["--chunk_size", "3", "--confidence_threshold", "0"]
+    careless, careful = (make_agent(O, A, *flags, "--confidence_margin", m) for m in ("0", "2"))
+    for seed in range(5):
+        for agent in (careless, careful):
+            agent.update(make_batch(3, seed=seed))
+    states = [agent.actor.state_dict() for agent in (careless, careful)]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]) != name.startswith("confidence."), name
+
+
+def test_update_frequencies(make_agent):
+    agent = make_agent(O, A, "--actor_update_frequency", "2", "--critic_target_update_frequency", "3")
+    changes = []
+    for seed in range(6):
+        before = copy.deepcopy((agent.actor.state_dict(), agent.critic_target.state_dict()))
+        agent.update(make_batch(5, seed=seed))
+        after = (agent.actor.state_dict(), agent.critic_target.state_dict())
+        changes.append([any(not torch.equal(a[n], b[n]) for n in a) for a, b in zip(before, after, strict=True)])
+    assert [c[0] for c in changes] == [False, True] * 3
+    assert [c[1] for c in changes] == [False, False, True] * 2
+
+
+def test_fixed_temperature(make_agent):
+    agent = make_agent(O, A, "--no-learnable_temperature", "--init_temperature", "0.3")
+    metrics = agent.update(make_batch(5))
+    assert metrics["alpha"].item() == pytest.approx(0.3) and "alpha_loss" not in metrics
+
+
+def test_plan_of_the_mode_draws_nothing(make_agent):
+    agent = make_agent(O, A)
+    state = agent.plan_generator.get_state()
+    first, second = agent.plan([0.5] * O, sample=False), agent.plan([0.5] * O, sample=False)
+    assert (first.actions == second.actions).all() and first.actions.shape == (5, A)
+    assert first.confidences.shape == (5,) and first.confidences[0] == 1
+    assert torch.equal(state, agent.plan_generator.get_state())
+    assert (agent.plan([0.5] * O, sample=True).actions != first.actions).all()
