@@ -25,8 +25,10 @@ def check_mujoco():
 def dm_control_tasks():
     """{"cheetah_run": ("cheetah", "run"), ...} for every task of the suite."""
     check_mujoco()
+    from absl import logging
     from dm_control import suite
 
+    logging.set_verbosity(logging.ERROR)  # dm_control's own models use deprecated attributes
     return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 
 
@@ -49,13 +51,14 @@ def make_env(name, action_repeat=1, render_size=None):
 
 def _make_gymnasium(name, tasks, render_size):
     try:
-        env = gym.make(name, render_mode="rgb_array" if render_size else None)
-    except (gym.error.UnregisteredEnv, ModuleNotFoundError, gym.error.Error) as error:
+        env = gym.make(name, render_mode="rgb_array") if render_size else gym.make(name)
+    except (gym.error.Error, ImportError) as error:
+        in_the_way = (gym.error.DependencyNotInstalled, gym.error.DeprecatedEnv, ImportError)
+        if isinstance(error, in_the_way) and ":" not in name:
+            raise ValueError(f"{name} cannot be made: {error}") from error
         near = difflib.get_close_matches(name, [*tasks, *gym.registry], n=3, cutoff=0.5)
-        if isinstance(error, gym.error.UnregisteredEnv) or not isinstance(error, gym.error.Error):
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"there is no DM Control task or Gymnasium id {name!r}{hint}") from error
-        raise ValueError(f"{name} cannot be made: {error}") from error
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"there is no DM Control task or Gymnasium id {name!r}{hint}") from error
     for kind, space in (("observation", env.observation_space), ("action", env.action_space)):
         if not isinstance(space, gym.spaces.Box):
             raise ValueError(f"{name} has {kind}s of {space}; only Box spaces are supported")
@@ -77,6 +80,10 @@ class DMControlEnv(gym.Env):
         from dm_control import suite
 
         self._env = suite.load(domain, task, task_kwargs={"random": 0})
+        if render_size is None:
+            # quadruped_escape would open a renderer, and fail without one, to tell it about the new terrain.
+            physics = self._env.physics
+            physics.__class__ = type("HeadlessPhysics", (type(physics),), {"contexts": None})
         self._render_size = render_size
         self.render_mode = "rgb_array" if render_size else None
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 1 / self._env.control_timestep()}

@@ -184,9 +184,9 @@ def save_args(run_dir, args):
         json.dump(record, file, indent=2)
 
 
-def fail(flag, error):
-    """End with one sentence that names the flag."""
-    print(f"train.py: error: argument --{flag}: {error}", file=sys.stderr)
+def refuse(sentence):
+    """End because of a mistake in the flags or the set-up."""
+    print(f"train.py: error: {sentence}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -194,11 +194,8 @@ def train(args):
     """The whole run: collect, update, evaluate, log."""
     import video
 
-    if not args.save_video:
-        video.disable_rendering()
-    elif not video.choose_renderer():
-        print("warning: nothing renders here (no display, EGL or OSMesa): training without video", file=sys.stderr)
-        args.save_video = False
+    # Before anything imports dm_control, which settles on a renderer then.
+    video.choose_renderer() if args.save_video else video.disable_rendering()
 
     import numpy as np
     import torch
@@ -214,12 +211,18 @@ def train(args):
     try:
         device = choose_device(args.device)
     except ValueError as error:
-        fail("device", error)
+        refuse(f"argument --device: {error}")
     try:
         env = make_env(args.env, args.action_repeat)
-        eval_env = make_env(args.env, args.action_repeat, args.video_size if args.save_video else None)
-    except (ValueError, RuntimeError) as error:
-        fail("env", error)
+    except ValueError as error:
+        refuse(f"argument --env: {error}")
+    except RuntimeError as error:
+        refuse(error)
+    film = args.save_video
+    eval_env = make_env(args.env, args.action_repeat, args.video_size if film else None)
+    if film and (problem := video.why_not_filmed(eval_env)):
+        print(f"warning: training without video: {problem}", file=sys.stderr)
+        film, eval_env = False, make_env(args.env, args.action_repeat)
     if args.num_threads is None:
         args.num_threads = 1 if device.type == "cpu" and args.hidden_dim <= 512 else os.cpu_count()
     torch.set_num_threads(args.num_threads)
@@ -255,7 +258,7 @@ def train(args):
 
     run_dir = make_run_dir(args)
     save_args(run_dir, args)
-    if args.save_video:
+    if film:
         os.mkdir(os.path.join(run_dir, "video"))
     logger = Logger(run_dir, vars(args), args.num_train_steps, args.log_save_tb)
     logger.print(f"run directory {run_dir}")
@@ -302,7 +305,7 @@ def train(args):
                 seed=args.seed,
                 num_episodes=args.num_eval_episodes,
                 confidence_threshold=args.confidence_threshold,
-                video_path=os.path.join(run_dir, "video", f"{step}.mp4") if args.save_video else None,
+                video_path=os.path.join(run_dir, "video", f"{step}.mp4") if film else None,
             )
             logger.log_eval(row)
             started += time.perf_counter() - paused

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 
 MAX_FPS = 25  # software rendering is slow: more frames would cost more than the training between two videos
 
@@ -21,8 +22,7 @@ def choose_renderer():
     Each candidate is tried in a process of its own, because a backend that fails can take the process with it.
     A MUJOCO_GL that is already set is the only candidate.
 
-    Returns:
-        whether one was found; if not, rendering is disabled.
+    If none renders, rendering is disabled.
     """
     has_display = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     headless = [] if sys.platform in ("darwin", "win32") else ["egl", "osmesa"]
@@ -33,14 +33,24 @@ def choose_renderer():
         environment = os.environ | {"MUJOCO_GL": backend}
         if subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True).returncode == 0:
             os.environ["MUJOCO_GL"] = backend
-            return True
+            return
     disable_rendering()
-    return False
 
 
 def disable_rendering():
     """Keep dm_control from looking for a display that is not needed."""
     os.environ["MUJOCO_GL"] = "disabled"
+
+
+def why_not_filmed(env):
+    """Films one frame for nobody: None if that works, else what was in the way, in a sentence."""
+    try:
+        env.reset(seed=0)
+        with tempfile.TemporaryDirectory() as scratch, VideoRecorder(os.path.join(scratch, "probe.mp4"), env) as video:
+            video.record()
+    except Exception as error:  # whatever a renderer, an environment or ffmpeg may raise: it costs the video only
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    return None
 
 
 class VideoRecorder:

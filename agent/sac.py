@@ -110,13 +110,13 @@ class SACAgent:
         """A chunk for one observation: sampled, or the mode of each action's Gaussian.
 
         Args:
-            obs: (O,) float32 array.
+            obs: (O,) array.
             sample: False for evaluation; draws no random numbers then.
 
         Returns:
             Plan of numpy arrays: actions (h, A), confidences (h,).
         """
-        obs = torch.as_tensor(obs, device=self.device).unsqueeze(0)
+        obs = torch.as_tensor(obs, dtype=torch.float32, device=self.device).unsqueeze(0)
         if sample:
             actions, _, logits = self.actor.sample(obs, self._noise(1, self.plan_generator))
         else:

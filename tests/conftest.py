@@ -1,7 +1,12 @@
 import inspect
+import os
 
 import pytest
 import torch
+
+import video
+
+video.choose_renderer()  # before anything imports dm_control
 
 from agent import SACAgent
 from train import parse_args
@@ -21,3 +26,12 @@ def make_agent():
         )
 
     return make
+
+
+@pytest.fixture
+def renderer():
+    """Skips a test where nothing renders, except in CI, which must be able to."""
+    if os.environ["MUJOCO_GL"] == "disabled":
+        if "CI" in os.environ:
+            pytest.fail("nothing renders here")
+        pytest.skip("nothing renders here")

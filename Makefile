@@ -1,0 +1,24 @@
+# make train ARGS="--env cheetah_run"   sets up .venv and trains
+# make test                             sets up .venv and runs all tests
+
+ARGS ?= --env cheetah_run
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
+	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+
+.PHONY: train test clean
+
+train: .venv/installed
+	.venv/bin/python train.py $(ARGS)
+
+test: .venv/installed
+	.venv/bin/python -m pytest
+
+.venv/installed: requirements.txt
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet -r requirements.txt
+	.venv/bin/pip install --quiet --no-deps $$(grep -o '^dm_control==[0-9.]*' requirements.txt)
+	@touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,84 @@
+import csv
+import math
+
+import pytest
+import torch
+
+from logger import CsvLog, Logger, MeanMetrics
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_late_column_keeps_the_earlier_rows(tmp_path):
+    log = CsvLog(tmp_path / "a.csv")
+    log.write({"step": 1, "a": 0.5})
+    log.write({"step": 2, "a": 1.5, "late": 7})
+    log.write({"step": 3, "late": 8})
+    assert read(tmp_path / "a.csv") == [
+        {"step": "1", "a": "0.5", "late": ""},
+        {"step": "2", "a": "1.5", "late": "7"},
+        {"step": "3", "a": "", "late": "8"},
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_every_row_is_on_disk_at_once(tmp_path):
+    log = CsvLog(tmp_path / "a.csv")
+    for step in range(3):
+        log.write({"step": step})
+        assert len(read(tmp_path / "a.csv")) == step + 1
+
+
+def test_mean_metrics():
+    metrics = MeanMetrics()
+    metrics.record({"q": torch.tensor(1.0), "label": torch.tensor([0.0, math.nan, math.nan])})
+    metrics.record({"q": torch.tensor(3.0), "label": torch.tensor([1.0, 0.25, math.nan])})
+    means = metrics.pop()
+    assert math.isnan(means.pop("label_4"))  # nothing was seen
+    assert means == {"q": 2.0, "label_2": 0.5, "label_3": 0.25}
+    assert metrics.pop() == {}
+
+
+def test_tensorboard_holds_the_same_numbers(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = Logger(tmp_path, {"env": "x", "betas": (0.9, 0.999)}, total_steps=20, save_tb=True)
+    logger.record_update({"q": torch.tensor(1.5)})
+    row = {"episode": 1, "length": 10, "duration": 2.0, "steps_per_second": 5.0, "return": 3.0, "k": 1.5}
+    logger.log_train({"step": 10, **row}, [1, 2], [[1, 0.2], [1, 0.8]])
+    logger.log_train({"step": 20, **row, "return": 4.0}, [2, 2], [[1, 0.9], [1, 0.8]])
+    logger.log_eval({"step": 20, "return": 9.0, "return_1": 9.0, "k": 2.0})
+    logger.close()
+
+    events = EventAccumulator(str(tmp_path), size_guidance={"histograms": 0})
+    events.Reload()
+    for path, group in (("train.csv", "train"), ("eval.csv", "eval")):
+        rows = read(tmp_path / path)
+        for name in rows[-1].keys() - {"step"}:
+            logged = [(str(e.step), e.value) for e in events.Scalars(f"{group}/{name}")]
+            assert logged == [(r["step"], pytest.approx(float(r[name]))) for r in rows if r[name]]
+    assert rows == [{"step": "20", "return": "9.0", "return_1": "9.0", "k": "2.0"}]
+    assert read(tmp_path / "train.csv")[0]["q"] == "1.5" and read(tmp_path / "train.csv")[1]["q"] == ""
+    k = events.Histograms("train/k")
+    assert [(e.step, e.histogram_value.num, e.histogram_value.sum) for e in k] == [(10, 2, 3), (20, 2, 4)]
+    assert events.Histograms("train/confidence")[0].histogram_value.sum == pytest.approx(1.0)
+    hparams = {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"}
+    assert set(events.PluginTagToContent("hparams")) == hparams
+
+
+def test_piped_output_is_plain_lines(tmp_path, capsys):
+    logger = Logger(tmp_path, {}, total_steps=2, save_tb=False)
+    row = {"episode": 1, "length": 1, "duration": 1.0, "steps_per_second": 1.0}
+    logger.step()
+    logger.log_train({"step": 1, "return": 3.0, "k": 1.5, **row}, [], [])
+    logger.log_eval({"step": 2, "return": 4.0, "k": 2.0})
+    logger.close()
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines() == [
+        "train | episode 1 | step 1 | return 3 | k 1.5 | steps_per_second 1",
+        "eval  | step 2 | return 4 | k 2",
+    ]

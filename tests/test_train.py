@@ -1,0 +1,285 @@
+"""The real command line, as a process of its own in an empty folder."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+
+from agent import SACAgent
+from tests.scripted import episode_length, episode_return
+from train import parse_args
+from train import train as train_here
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["--hidden_dim", "32", "--batch_size", "16", "--no-save_video", "--no-log_save_tb"]
+
+
+def train(cwd, *flags, timeout=300):
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, flags)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def run_dir(cwd, *flags):
+    """The directory that a successful run left behind."""
+    before = set(cwd.glob("exp/*"))
+    result = train(cwd, *flags)
+    assert result.returncode == 0, result.stderr
+    (directory,) = set(cwd.glob("exp/*")) - before
+    return directory
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def cheetah(tmp_path_factory):
+    """Default flags, but short: (run directory, what was printed)."""
+    cwd = tmp_path_factory.mktemp("cheetah")
+    result = train(cwd, "--env", "cheetah_run", "--num_train_steps", 3000, "--eval_frequency", 2000, "--num_eval_episodes", 2)
+    assert result.returncode == 0, result.stderr
+    (directory,) = cwd.glob("exp/*")
+    return directory, result
+
+
+def test_a_run_leaves_everything_behind(cheetah, renderer):
+    directory, _ = cheetah
+    assert re.fullmatch(r"sac-cheetah_run-h5-s1-\d{8}-\d{6}", directory.name)
+    (events,) = directory.glob("events.out.tfevents.*")
+    assert {p.name for p in directory.iterdir()} == {"args.json", "train.csv", "eval.csv", "video", "policy.pt", events.name}
+    record = json.loads((directory / "args.json").read_text())
+    assert record["args"] == json.loads(json.dumps(vars(parse_args(["--env", "cheetah_run"])))) | {
+        "num_train_steps": 3000,
+        "eval_frequency": 2000,
+        "num_eval_episodes": 2,
+        "num_threads": 1,
+    }
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["git_commit"] is None or re.match("[0-9a-f]{40}", record["git_commit"])
+
+
+def test_the_evaluation_video_shows_the_task(cheetah, renderer):
+    directory, _ = cheetah
+    assert sorted(p.name for p in (directory / "video").iterdir()) == ["2000.mp4", "3000.mp4"]
+    frames = [frame for frame in imageio.get_reader(directory / "video" / "2000.mp4")]
+    assert len(frames) == 250 and frames[0].shape == (256, 256, 3)  # 10 s at 25 frames a second
+    assert 20 < frames[0].mean() < 235 and frames[0].std() > 10
+    assert np.abs(frames[0].astype(int) - frames[60]).max() > 50  # something moves
+
+
+def test_csv_files_of_a_run(cheetah):
+    directory, _ = cheetah
+    train_rows, eval_rows = rows(directory / "train.csv"), rows(directory / "eval.csv")
+    assert [r["step"] for r in train_rows] == ["1000", "2000", "3000"]
+    assert [r["step"] for r in eval_rows] == ["2000", "3000"]
+    last = {name: float(value) for name, value in train_rows[-1].items()}
+    assert np.isfinite(list(last.values())).all()
+    expected = "critic_loss actor_loss alpha_loss confidence_loss alpha entropy q drift noise_correlation".split()
+    for name in ("confidence", "label", "advantage_mean", "advantage_std"):
+        expected += [f"{name}_{i}" for i in range(2, 6)]
+    assert set(expected) <= last.keys()
+    for i in range(2, 6):
+        assert 0 < last[f"confidence_{i}"] < 1 and 0 <= last[f"label_{i}"] <= 1 and last[f"advantage_std_{i}"] > 0
+    for row in eval_rows:
+        assert float(row["return"]) == pytest.approx((float(row["return_1"]) + float(row["return_2"])) / 2)
+
+
+def test_the_terminal_output_is_readable_when_piped(cheetah):
+    directory, result = cheetah
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"run directory {Path('exp') / directory.name}"
+    assert all(re.match(r"(train|eval ) \| ", line) for line in lines[1:]) and "\x1b" not in result.stdout
+
+
+def test_the_policy_loads_without_pickle(cheetah, make_agent):
+    directory, _ = cheetah
+    policy = torch.load(directory / "policy.pt", weights_only=True)
+    agent = make_agent(policy["obs_size"], policy["action_size"], hidden_dim=policy["args"]["hidden_dim"])
+    agent.actor.load_state_dict(policy["actor"])
+    assert policy["args"]["env"] == "cheetah_run" and agent.plan(np.zeros(17), sample=False).actions.shape == (5, 6)
+
+
+@pytest.mark.parametrize("h", [1, 3])
+def test_every_row_of_a_scripted_run(tmp_path, h):
+    """Returns, lengths and steps of each episode are known; a row must hold its own episode's."""
+    flags = ["--env", "tests.scripted:Scripted-v0", "--chunk_size", h, "--num_seed_steps", 20, "--log_frequency", 1]
+    directory = run_dir(
+        tmp_path, *flags, "--num_train_steps", 62, "--eval_frequency", 25, "--num_eval_episodes", 2, *SMALL
+    )
+    train_rows = rows(directory / "train.csv")
+    step = 0
+    assert len(train_rows) == 9
+    for episode, row in enumerate(train_rows, start=1):
+        step += episode_length(episode)
+        assert (int(row["episode"]), int(row["step"]), int(row["length"])) == (episode, step, episode_length(episode))
+        assert float(row["return"]) == episode_return(episode)
+        assert float(row["steps_per_second"]) == pytest.approx(episode_length(episode) / float(row["duration"]))
+        assert 1 <= float(row["k"]) <= h
+        if step <= 20:
+            assert float(row["k"]) == h and row["critic_loss"] == ""
+        else:
+            assert float(row["critic_loss"]) > 0
+    eval_rows = rows(directory / "eval.csv")
+    assert [r["step"] for r in eval_rows] == ["25", "50", "62"]
+    for i, row in enumerate(eval_rows):
+        returns = [episode_return(2 * i + 1), episode_return(2 * i + 2)]
+        assert [float(row["return_1"]), float(row["return_2"])] == returns
+        assert float(row["return"]) == np.mean(returns)
+
+
+def trajectory(directory):
+    timing = ("duration", "steps_per_second")
+    policy = torch.load(directory / "policy.pt", weights_only=True)
+    return [{k: v for k, v in r.items() if k not in timing} for r in rows(directory / "train.csv")], policy["actor"]
+
+
+def assert_equal(first, second):
+    assert first[0] == second[0]
+    assert first[1].keys() == second[1].keys()
+    assert all(torch.equal(first[1][name], second[1][name]) for name in first[1])
+
+
+def test_evaluation_does_not_touch_training(tmp_path):
+    """Not by one bit, whenever and however long it is; another seed does."""
+    flags = ["--env", "Pendulum-v1", "--num_train_steps", 650, "--num_seed_steps", 100, *SMALL]
+    first = trajectory(run_dir(tmp_path, *flags, "--eval_frequency", 650, "--num_eval_episodes", 1))
+    second = trajectory(run_dir(tmp_path, *flags, "--eval_frequency", 130, "--num_eval_episodes", 3))
+    assert len(first[0]) == 3
+    assert_equal(first, second)
+    other = trajectory(run_dir(tmp_path, *flags, "--eval_frequency", 650, "--num_eval_episodes", 1, "--seed", 2))
+    assert other[0] != first[0]
+
+
+def test_runs_started_at_once_do_not_share_a_directory(tmp_path):
+    flags = ["--env", "tests.scripted:Scripted-v0", "--num_train_steps", "30", "--num_seed_steps", "30", *SMALL]
+    command = [sys.executable, str(ROOT / "train.py"), *flags]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [p.wait(timeout=120) for p in processes] == [0, 0, 0]
+    directories = list(tmp_path.glob("exp/*"))
+    assert len(directories) == 3
+    assert all((d / "policy.pt").exists() and len(rows(d / "eval.csv")) == 1 for d in directories)
+
+
+@pytest.mark.parametrize("updates_per_step, expected", [(0.3, 9), (0.5, 15), (1, 30), (2, 60)])
+def test_updates_per_step(tmp_path, monkeypatch, updates_per_step, expected):
+    """30 steps after the seed steps."""
+    updates, update = [], SACAgent.update
+    monkeypatch.setattr(SACAgent, "update", lambda agent, batch: updates.append(1) or update(agent, batch))
+    monkeypatch.setenv("MUJOCO_GL", "disabled")  # the run sets it: restored afterwards
+    monkeypatch.chdir(tmp_path)
+    flags = ["--env", "tests.scripted:Scripted-v0", "--num_train_steps", 50, "--num_seed_steps", 20, *SMALL]
+    train_here(parse_args([str(f) for f in [*flags, "--num_eval_episodes", 1, "--updates_per_step", updates_per_step]]))
+    assert len(updates) == expected
+
+
+def test_a_task_that_cannot_be_filmed_is_trained_all_the_same(tmp_path):
+    result = train(
+        tmp_path, "--env", "tests.gusty:Gusty-v0", "--num_train_steps", 50, "--num_seed_steps", 50, "--num_eval_episodes", 1
+    )
+    assert result.returncode == 0
+    assert result.stderr.count("training without video") == 1
+    (directory,) = tmp_path.glob("exp/*")
+    assert not (directory / "video").exists() and (directory / "policy.pt").exists()
+
+
+def test_help_is_fast_and_states_every_default():
+    started = time.perf_counter()
+    result = subprocess.run([sys.executable, str(ROOT / "train.py"), "--help"], capture_output=True, text=True)
+    assert time.perf_counter() - started < 2
+    assert result.returncode == 0
+    text = result.stdout.split("options:")[1]
+    flags = re.split(r"\n  (?=--)", text)[1:]
+    assert len(flags) > 40
+    for flag in flags:
+        assert "default" in flag or flag.startswith("--env "), flag
+
+
+NUMERIC = {
+    "num_threads": ["0", "-1", "1.5"],
+    "num_train_steps": ["0", "-5", "nan", "inf", "many"],
+    "num_seed_steps": ["-1", "2000000"],
+    "eval_frequency": ["0"],
+    "num_eval_episodes": ["0"],
+    "seed": ["-1", "0.5"],
+    "action_repeat": ["0"],
+    "chunk_size": ["0", "-3", "2.5", "five"],
+    "confidence_threshold": ["-0.1", "1.1", "nan"],
+    "confidence_margin": ["-1", "nan", "inf"],
+    "noise_correlation": ["-0.1", "1", "nan"],
+    "windows": ["some"],
+    "commit_epsilon": ["-0.1", "1.5"],
+    "discount": ["-0.1", "1", "nan"],
+    "batch_size": ["0", "2000000"],
+    "updates_per_step": ["0", "-1", "nan"],
+    "replay_buffer_capacity": ["1", "0"],
+    "init_temperature": ["0", "-1"],
+    "target_entropy": ["nan", "inf"],
+    "actor_lr": ["0", "-1e-3", "nan"],
+    "critic_lr": ["0"],
+    "alpha_lr": ["0"],
+    "actor_betas": ["0.9 1", "-0.1 0.9", "0.9"],
+    "critic_betas": ["0.9 nan"],
+    "alpha_betas": ["1 0.9"],
+    "actor_update_frequency": ["0"],
+    "critic_target_update_frequency": ["0"],
+    "critic_tau": ["0", "1.1"],
+    "hidden_dim": ["0"],
+    "hidden_depth": ["0"],
+    "actor_log_std_bounds": ["2 -5", "0 0", "nan 1"],
+    "log_frequency": ["0"],
+    "video_size": ["15", "33"],
+    "experiment": ["a/b", ""],
+}
+
+
+@pytest.mark.parametrize("name, value", [(n, v) for n, values in NUMERIC.items() for v in values])
+def test_a_bad_value_is_refused(name, value, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_args(["--env", "cheetah_run", f"--{name}", *(value.split() or [""])])
+    assert stop.value.code == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"--{name}" in sentence
+
+
+@pytest.mark.parametrize(
+    "flags, named",
+    [
+        ([], "--env"),
+        (["--env", "cheetah_rum"], "--env: there is no DM Control task or Gymnasium id 'cheetah_rum'; did you mean cheetah_run"),
+        (["--env", "CartPole-v1"], "--env"),
+        (["--env", "cheetah_run", "--frobnicate", "1"], "--frobnicate"),
+        (["--env", "cheetah_run", "--chunk", "3"], "--chunk"),  # no abbreviations
+        (["--env", "cheetah_run", "--chunk_size", "0"], "--chunk_size"),
+        (["--env", "cheetah_run", "--device", "cuda:77"], "--device"),
+        (["--env", "cheetah_run", "--device", "abacus"], "--device"),
+    ],
+)
+def test_a_mistake_costs_one_sentence_and_no_directory(tmp_path, flags, named):
+    result = train(tmp_path, *flags)
+    assert result.returncode == 2 and result.stdout == ""
+    (sentence,) = result.stderr.splitlines()
+    assert named in sentence
+    assert os.listdir(tmp_path) == []
+
+
+def test_numbers_may_be_written_as_powers():
+    args = parse_args(["--env", "x", "--num_train_steps", "2e6", "--critic_lr", "1e-4"])
+    assert args.num_train_steps == 2_000_000 and isinstance(args.num_train_steps, int)
+    assert args.critic_lr == 1e-4
+
+
+def test_flags_of_the_published_configuration_and_switches():
+    args = parse_args("--env x --no-save_video --no-learnable_temperature --actor_betas 0.5 0.99 --actor_log_std_bounds -10 2".split())
+    assert not args.save_video and not args.learnable_temperature
+    assert args.actor_betas == [0.5, 0.99] and args.actor_log_std_bounds == [-10, 2]
