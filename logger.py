@@ -115,9 +115,11 @@ class Logger:
         self._train_csv.write(row)
         self._scalars("train", row)
         if self._writer and len(lengths):
-            self._writer.add_histogram("train/k", np.asarray(lengths), row["step"])
-            if np.shape(confidences)[1] > 1:
-                self._writer.add_histogram("train/confidence", np.asarray(confidences)[:, 1:], row["step"])
+            # Not train/k: TensorBoard drops a histogram that shares its tag with a scalar.
+            h = np.shape(confidences)[1]
+            self._writer.add_histogram("plans/k", np.asarray(lengths), row["step"], bins=np.arange(0.5, h + 1))
+            if h > 1:
+                self._writer.add_histogram("plans/confidence", np.asarray(confidences)[:, 1:], row["step"])
         self._bar.set_postfix({"return": f"{row['return']:.1f}", "k": f"{row['k']:.2f}"}, refresh=False)
         if time.perf_counter() - self._last_line > LINE_INTERVAL:
             self._last_line = time.perf_counter()

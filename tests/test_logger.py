@@ -62,9 +62,11 @@ def test_tensorboard_holds_the_same_numbers(tmp_path):
             assert logged == [(r["step"], pytest.approx(float(r[name]))) for r in rows if r[name]]
     assert rows == [{"step": "20", "return": "9.0", "return_1": "9.0", "k": "2.0"}]
     assert read(tmp_path / "train.csv")[0]["q"] == "1.5" and read(tmp_path / "train.csv")[1]["q"] == ""
-    k = events.Histograms("train/k")
+    k = events.Histograms("plans/k")
     assert [(e.step, e.histogram_value.num, e.histogram_value.sum) for e in k] == [(10, 2, 3), (20, 2, 4)]
-    assert events.Histograms("train/confidence")[0].histogram_value.sum == pytest.approx(1.0)
+    assert events.Histograms("plans/confidence")[0].histogram_value.sum == pytest.approx(1.0)
+    tags = events.Tags()
+    assert not set(tags["scalars"]) & set(tags["histograms"])  # TensorBoard shows one kind a tag
     hparams = {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"}
     assert set(events.PluginTagToContent("hparams")) == hparams
 

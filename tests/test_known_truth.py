@@ -1,0 +1,35 @@
+"""Confidences after a short training where the truth is known (tests/gusty.py)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.gusty import PERIOD, observation
+
+ROOT = Path(__file__).parent.parent
+FLAGS = (
+    "--env tests.gusty:Gusty-v0 --windows committed --discount 0.9 --hidden_dim 64 --batch_size 64 --num_seed_steps 500 "
+    "--num_train_steps 6000 --num_eval_episodes 1 --no-save_video --no-log_save_tb"
+).split()
+
+
+def test_confidences_are_lower_where_a_gust_can_come(tmp_path, make_agent):
+    """Three seeds; only phases count from which all planned steps lie in the same half of the turn."""
+    command = [sys.executable, str(ROOT / "train.py"), *FLAGS]
+    processes = [subprocess.Popen([*command, "--seed", str(seed)], cwd=tmp_path) for seed in (1, 2, 3)]
+    assert [p.wait(timeout=900) for p in processes] == [0, 0, 0]
+    for directory in sorted(tmp_path.glob("exp/*")):
+        policy = torch.load(directory / "policy.pt", weights_only=True)
+        agent = make_agent(4, 1, hidden_dim=64)
+        agent.actor.load_state_dict(policy["actor"])
+
+        def confidences(phases, agent=agent):
+            on_target = [observation(np.sin(2 * np.pi * phase / PERIOD), phase) for phase in phases]
+            return np.mean([agent.plan(obs, sample=False).confidences[1:] for obs in on_target], axis=0)
+
+        gusty, calm = confidences(range(0, 16)), confidences(range(20, 36))
+        assert gusty.mean() < calm.mean() - 0.1
+        assert gusty[1] < 0.5 < calm[1]  # c_3 decides rightly at the default threshold
