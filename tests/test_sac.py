@@ -234,7 +234,10 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
     assert_same(actor, agent.actor, rtol=1e-4)
     log_alpha = torch.tensor(math.log(alpha), requires_grad=True)
     optimizer = torch.optim.Adam([log_alpha], 3e-4)
-    (log_alpha.exp() * (entropy - -A)).backward()
+    alpha_loss = log_alpha.exp() * (entropy - -A)
+    assert metrics["entropy"].item() == pytest.approx(entropy.item(), rel=1e-5)
+    assert metrics["alpha_loss"].item() == pytest.approx(alpha_loss.item(), rel=1e-5)
+    alpha_loss.backward()
     optimizer.step()
     assert agent.log_alpha.item() == pytest.approx(log_alpha.item(), rel=1e-6)
 
