@@ -1,9 +1,6 @@
-"""Seeding and small network helpers."""
-
-import itertools
+"""Seeding, devices and parameters."""
 
 import torch
-from torch import nn
 
 
 def generator(seed, stream, device="cpu"):
@@ -32,17 +29,3 @@ def choose_device(name):
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"{name} is not usable here: {str(error).splitlines()[0]}") from error
     return device
-
-
-def orthogonal_(linear):
-    """Initialise a linear layer as pytorch_sac does: orthogonal weight, zero bias."""
-    nn.init.orthogonal_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
-
-
-def mlp_trunk(input_size, hidden_dim, hidden_depth):
-    """hidden_depth layers of (linear, ReLU): (B, input_size) -> (B, hidden_dim)."""
-    sizes = [input_size] + [hidden_dim] * hidden_depth
-    layers = [[orthogonal_(nn.Linear(m, n)), nn.ReLU()] for m, n in itertools.pairwise(sizes)]
-    return nn.Sequential(*itertools.chain.from_iterable(layers))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils import mlp_trunk, orthogonal_
+from agent.trunk import Trunk, orthogonal_linear
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -45,8 +45,8 @@ class Actor(nn.Module):
         super().__init__()
         self.chunk_size, self.action_size = chunk_size, action_size
         self.log_std_bounds = log_std_bounds
-        self.trunk = mlp_trunk(obs_size, hidden_dim, hidden_depth)
-        self.gaussian = orthogonal_(nn.Linear(hidden_dim, 2 * chunk_size * action_size))
+        self.trunk = Trunk(obs_size, hidden_dim, hidden_depth)
+        self.gaussian = orthogonal_linear(hidden_dim, 2 * chunk_size * action_size)
         if chunk_size > 1:
             # A flat start: confidences differ between states only once labels do.
             self.confidence = nn.Linear(hidden_dim, chunk_size - 1)

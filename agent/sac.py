@@ -94,10 +94,11 @@ class SACAgent:
         self.critic = self.critic.to(self.device)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.confidence_target = ConfidenceTarget(chunk_size, discount, confidence_margin).to(self.device)
-        self.log_alpha = torch.tensor(init_temperature, device=self.device).log().requires_grad_(learnable_temperature)
+        self.log_alpha = torch.tensor(init_temperature, device=self.device).log()
 
         self.actor_parameters = [p for p in self.actor.parameters() if p.requires_grad]
         self.critic_parameters = list(self.critic.parameters())
+        self.critic_target_parameters = list(self.critic_target.parameters())
         self.actor_optimizer = torch.optim.Adam(self.actor_parameters, actor_lr, actor_betas, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic_parameters, critic_lr, critic_betas, fused=True)
         self.alpha_optimizer = torch.optim.Adam([self.log_alpha], alpha_lr, alpha_betas, fused=True)
@@ -138,7 +139,7 @@ class SACAgent:
         if self.num_updates % self.actor_update_frequency == 0:
             metrics |= self._update_actor(batch.obs)
         if self.num_updates % self.critic_target_update_frequency == 0:
-            torch._foreach_lerp_(list(self.critic_target.parameters()), self.critic_parameters, self.critic_tau)
+            torch._foreach_lerp_(self.critic_target_parameters, self.critic_parameters, self.critic_tau)
         return metrics
 
     def _update_critic(self, batch):
@@ -172,7 +173,7 @@ class SACAgent:
         q_batch, *_ = q.split(sizes, dim=1)
         cost_batch, *_ = entropy_cost.split(sizes)
         _, value, next_value = (q.mean(0) - entropy_cost).split(sizes)
-        alpha = self.log_alpha.detach().exp()
+        alpha = self.log_alpha.exp()
         first_log_prob = log_prob[:, 0].split(sizes)[1]  # log pi(a_1 | s) of a fresh first action at s
         self.confidence_target.observe_drift(
             recent.reward - alpha * first_log_prob + recent.discount * next_value - value
@@ -198,8 +199,8 @@ class SACAgent:
         if h > 1:
             j = torch.randint(1, h + 1, (batch_size,), generator=self.update_generator, device=self.device)
         actions, log_prob, logits = self.actor.sample(obs, self._noise(batch_size, self.update_generator))
-        q = self.critic(obs, actions, j)  # (C, B)
-        alpha = self.log_alpha.detach().exp()
+        q = self._frozen_critic(obs, actions, j)  # (C, B)
+        alpha = self.log_alpha.exp()
         loss = (alpha * self._prefix_sum(self.discounts * log_prob, j) - q.min(0).values).mean()
         entropy = -self._prefix_sum(log_prob.detach(), j) / j  # (B,), an executed step
         metrics = {"actor_loss": loss.detach(), "entropy": entropy.mean(), "alpha": alpha}
@@ -211,15 +212,14 @@ class SACAgent:
             loss = loss + confidence_loss
             metrics |= confidence_metrics
         self.actor_optimizer.zero_grad()
-        loss.backward(inputs=self.actor_parameters)  # no gradient for the critic's weights
+        loss.backward()
         self.actor_optimizer.step()
 
         if self.learnable_temperature:
-            alpha_loss = self.log_alpha.exp() * (entropy - self.target_entropy).mean()
-            self.alpha_optimizer.zero_grad()
-            alpha_loss.backward()
+            alpha_loss = alpha * (metrics["entropy"] - self.target_entropy)
+            self.log_alpha.grad = alpha_loss  # d alpha / d log alpha = alpha: the gradient is the loss itself
             self.alpha_optimizer.step()
-            metrics["alpha_loss"] = alpha_loss.detach()
+            metrics["alpha_loss"] = alpha_loss
         return metrics
 
     def _confidence_loss(self, obs, actions, entropy_cost, logits, q, j):
@@ -248,6 +248,15 @@ class SACAgent:
             "drift": self.confidence_target.drift.clone(),
             "noise_correlation": self.actor.noise_correlation().detach().mean(),
         }
+
+    def _frozen_critic(self, obs, actions, length):
+        """Q (C, B) with a gradient for the actions, but none for the critic's weights."""
+        for p in self.critic_parameters:
+            p.requires_grad_(False)
+        q = self.critic(obs, actions, length)
+        for p in self.critic_parameters:
+            p.requires_grad_(True)
+        return q
 
     def _noise(self, batch_size, generator):
         shape = (batch_size, self.chunk_size, self.action_size)

@@ -44,27 +44,29 @@ def draws(agent):
     return generator
 
 
-def assert_same(parameters, module, rtol=2e-5):
+def assert_same(parameters, module):
+    """Equal up to a share of one step: where a gradient is at rounding level, Adam still moves by up to lr = 3e-4."""
     for name, p in module.named_parameters():
-        torch.testing.assert_close(p.detach(), parameters[name].detach(), rtol=rtol, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
+        expected = parameters[name].detach()
+        torch.testing.assert_close(p.detach(), expected, rtol=1e-4, atol=5e-5, msg=lambda m, n=name: f"{n}: {m}")
+        assert (p.detach() - expected).abs().mean() < 1e-6
 
 
 def plain_q(critic, c, obs, actions, layer_norm):
     """Critic c of the stack as an ordinary network on (s, a)."""
     x = torch.cat([obs, actions], 1)
-    depth = len(critic) // 2
-    for layer in range(depth):
-        x = x @ critic[f"weights.{layer}"][c] + critic[f"biases.{layer}"][c]
-        if layer < depth - 1:
-            if layer_norm:
-                x = (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
-            x = x.clamp(min=0)
-    return x.squeeze(1)
+    for layer in (0, 1):
+        name = f"critics.{c}.0.layers.{layer}"
+        x = x @ critic[f"{name}.weight"].t() + critic[f"{name}.bias"]
+        if layer_norm:
+            x = (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        x = x.clamp(min=0)
+    return (x @ critic[f"critics.{c}.1.weight"].t() + critic[f"critics.{c}.1.bias"]).squeeze(1)
 
 
 def plain_policy(actor, obs):
-    x = F.relu(F.linear(obs, actor["trunk.0.weight"], actor["trunk.0.bias"]))
-    x = F.relu(F.linear(x, actor["trunk.2.weight"], actor["trunk.2.bias"]))
+    x = F.relu(F.linear(obs, actor["trunk.layers.0.weight"], actor["trunk.layers.0.bias"]))
+    x = F.relu(F.linear(x, actor["trunk.layers.1.weight"], actor["trunk.layers.1.bias"]))
     mean, log_std = F.linear(x, actor["gaussian.weight"], actor["gaussian.bias"]).chunk(2, 1)
     log_std = -5 + 3.5 * (torch.tanh(log_std) + 1)
     return TransformedDistribution(Normal(mean, log_std.exp()), [TanhTransform(cache_size=1)]), mean, log_std
@@ -110,17 +112,17 @@ def test_chunk_size_1_is_plain_sac(make_agent, layer_norm):
                 p.mul_(0.995).add_(0.005 * critic[name])
         assert metrics["critic_loss"].item() == pytest.approx(critic_loss.item(), rel=1e-3)
         assert metrics["actor_loss"].item() == pytest.approx(actor_loss.item(), rel=1e-3, abs=1e-4)
-    assert_same(actor, agent.actor, rtol=1e-3)
-    assert_same(critic, agent.critic, rtol=1e-3)
-    assert_same(target, agent.critic_target, rtol=1e-3)
+    assert_same(actor, agent.actor)
+    assert_same(critic, agent.critic)
+    assert_same(target, agent.critic_target)
     assert agent.log_alpha.item() == pytest.approx(log_alpha.item(), rel=1e-5)
 
 
 def looped_sample(agent, actor, obs, z):
     """Plan of one state: actions (h, A), log-likelihood of each step, confidences (h,), by the formulas in turn."""
     h = agent.chunk_size
-    x = F.relu(F.linear(obs, actor["trunk.0.weight"], actor["trunk.0.bias"]))
-    x = F.relu(F.linear(x, actor["trunk.2.weight"], actor["trunk.2.bias"]))
+    x = F.relu(F.linear(obs, actor["trunk.layers.0.weight"], actor["trunk.layers.0.bias"]))
+    x = F.relu(F.linear(x, actor["trunk.layers.1.weight"], actor["trunk.layers.1.bias"]))
     mean, log_std = F.linear(x, actor["gaussian.weight"], actor["gaussian.bias"]).view(2, h, A)
     log_std = -5 + 3.5 * (torch.tanh(log_std) + 1)
     logits = F.linear(x.detach(), actor["confidence.weight"], actor["confidence.bias"])
@@ -231,7 +233,7 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
     optimizer = torch.optim.Adam(actor.values(), 3e-4)
     (actor_loss + confidence_loss).backward()
     optimizer.step()
-    assert_same(actor, agent.actor, rtol=1e-4)
+    assert_same(actor, agent.actor)
     log_alpha = torch.tensor(math.log(alpha), requires_grad=True)
     optimizer = torch.optim.Adam([log_alpha], 3e-4)
     alpha_loss = log_alpha.exp() * (entropy - -A)
