@@ -6,6 +6,7 @@ steps of a fresh chunk as the policy would (Q-chunking: Li et al. 2025, arXiv:25
 """
 
 import copy
+import inspect
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +107,11 @@ class SACAgent:
         self.discounts = discount ** torch.arange(chunk_size, device=self.device, dtype=torch.float32)
         self.steps = torch.arange(chunk_size, device=self.device)
 
+    @classmethod
+    def options(cls):
+        """Names of the keyword arguments, which are those of train.py's flags."""
+        return inspect.getfullargspec(cls).kwonlyargs
+
     @torch.no_grad()
     def plan(self, obs, sample):
         """A chunk for one observation: sampled, or the mode of each action's Gaussian.
@@ -158,7 +164,7 @@ class SACAgent:
         return {"critic_loss": loss.detach(), "q": q.detach().mean()}
 
     def _bootstrap(self, batch):
-        """The two parts of V(s) = min_c Qbar_c(s, a'_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a'_i | s), a' ~ pi(s).
+        """The two parts of V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s).
 
         Returns:
             Qbar (C, B) and the entropy's part (B,), at the batch's next observations.

@@ -33,7 +33,7 @@ def linear(x, weight, bias=None, relu=False):
 
 
 def product(gradient, inputs):
-    """gradient (B, n), inputs (B, m) -> gradient.t() @ inputs (n, m); oneDNN copies its left factor: the smaller one."""
+    """gradient (B, n), inputs (B, m) -> gradient.t() @ inputs (n, m). The left factor is copied: the smaller one."""
     if inputs.shape[1] < gradient.shape[1]:
         return linear(inputs.t(), gradient.t()).t()
     return linear(gradient.t(), inputs.t())
@@ -99,7 +99,9 @@ class Trunk(nn.Module):
 
     def forward(self, x):
         """(B, input_size) -> (B, hidden_dim)."""
-        return _HiddenLayers.apply(x, self.layer_norm, *(p for layer in self.layers for p in (layer.weight, layer.bias)))
+        return _HiddenLayers.apply(
+            x, self.layer_norm, *(p for layer in self.layers for p in (layer.weight, layer.bias))
+        )
 
 
 def orthogonal_linear(input_size, output_size):

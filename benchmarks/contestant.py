@@ -1,11 +1,11 @@
 """One contestant of the learner benchmark, a process of its own; benchmarks/learner.py starts and drives it.
 
-Announces itself with a line of JSON, then answers each number n on its input with the wall and CPU seconds of n updates.
+Announces itself with a line of JSON, then answers each number n on its input with the wall and CPU seconds of n
+updates.
 """
 
 import argparse
 import importlib.metadata
-import inspect
 import json
 import os
 import sys
@@ -56,13 +56,12 @@ def ours(width, batch_size, *, h, layer_norm, compile):
 
     from agent import SACAgent
     from replay_buffer import ReplayBuffer
-    from train import parse_args
+    from flags import parse_args
 
     torch.set_num_threads(1)
     flags = f"--env none --chunk_size {h} --hidden_dim {width} --{'' if layer_norm else 'no-'}critic_layer_norm".split()
     args = vars(parse_args(flags)) | {"device": "cpu"}
-    options = inspect.getfullargspec(SACAgent).kwonlyargs
-    agent = SACAgent(OBS, ACTIONS, **{name: value for name, value in args.items() if name in options})
+    agent = SACAgent(OBS, ACTIONS, **{name: args[name] for name in SACAgent.options()})
     buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", torch.Generator().manual_seed(0))
     rng = np.random.default_rng(0)
     for i in range(BUFFERED - 100):
@@ -101,7 +100,14 @@ def stable_baselines3(width, batch_size, **_):
 
     torch.set_num_threads(1)
     policy = {"net_arch": [width, width]}
-    model = SAC("MlpPolicy", fake_env(), batch_size=batch_size, learning_starts=BUFFERED, policy_kwargs=policy, buffer_size=BUFFERED)
+    model = SAC(
+        "MlpPolicy",
+        fake_env(),
+        batch_size=batch_size,
+        learning_starts=BUFFERED,
+        policy_kwargs=policy,
+        buffer_size=BUFFERED,
+    )
     model.learn(BUFFERED)
     return lambda n: model.train(gradient_steps=n, batch_size=batch_size), "stable-baselines3"
 
@@ -111,7 +117,14 @@ def sbx(width, batch_size, **_):
     from sbx import SAC
 
     policy = {"net_arch": [width, width]}
-    model = SAC("MlpPolicy", fake_env(), batch_size=batch_size, learning_starts=BUFFERED, policy_kwargs=policy, buffer_size=BUFFERED)
+    model = SAC(
+        "MlpPolicy",
+        fake_env(),
+        batch_size=batch_size,
+        learning_starts=BUFFERED,
+        policy_kwargs=policy,
+        buffer_size=BUFFERED,
+    )
     model.learn(BUFFERED)
 
     def updates(n):

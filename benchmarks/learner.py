@@ -99,7 +99,9 @@ def main():
     """Measure, print the tables and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="units a layer (default: both)")
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), help="contestants (default: all)")
+    parser.add_argument(
+        "--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), help="contestants (default: all)"
+    )
     parser.add_argument("--rounds", type=int, default=9, help="rounds (default: 9)")
     parser.add_argument("--output", help="JSON file to write, e.g. results/bench/learner.json (default: none)")
     args = parser.parse_args()

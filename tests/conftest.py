@@ -1,4 +1,3 @@
-import inspect
 import os
 
 import pytest
@@ -9,7 +8,7 @@ import video
 video.choose_renderer()  # before anything imports dm_control
 
 from agent import SACAgent
-from train import parse_args
+from flags import parse_args
 
 torch.set_num_threads(1)
 
@@ -19,11 +18,8 @@ def make_agent():
     """Builds a small agent from train.py's flags."""
 
     def make(obs_size, action_size, *flags, hidden_dim=32):
-        args = parse_args(["--env", "none", "--hidden_dim", str(hidden_dim), *flags])
-        options = inspect.getfullargspec(SACAgent).kwonlyargs
-        return SACAgent(
-            obs_size, action_size, **{k: v for k, v in vars(args).items() if k in options} | {"device": "cpu"}
-        )
+        flags = vars(parse_args(["--env", "none", "--hidden_dim", str(hidden_dim), *flags])) | {"device": "cpu"}
+        return SACAgent(obs_size, action_size, **{name: flags[name] for name in SACAgent.options()})
 
     return make
 

@@ -11,8 +11,8 @@ from tests.gusty import PERIOD, observation
 
 ROOT = Path(__file__).parent.parent
 FLAGS = (
-    "--env tests.gusty:Gusty-v0 --windows committed --discount 0.9 --hidden_dim 64 --batch_size 64 --num_seed_steps 500 "
-    "--num_train_steps 6000 --num_eval_episodes 1 --no-save_video --no-log_save_tb"
+    "--env tests.gusty:Gusty-v0 --windows committed --discount 0.9 --hidden_dim 64 --batch_size 64 "
+    "--num_seed_steps 500 --num_train_steps 6000 --num_eval_episodes 1 --no-save_video --no-log_save_tb"
 ).split()
 
 

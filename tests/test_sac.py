@@ -207,7 +207,8 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
         p = min(n, h - 1)
         with torch.no_grad():
             advantages = [
-                (looped_q(critic, c, batch.obs[b], actions, p + 1) - looped_q(critic, c, batch.obs[b], actions, p)) / gamma**p
+                (looped_q(critic, c, batch.obs[b], actions, p + 1) - looped_q(critic, c, batch.obs[b], actions, p))
+                / gamma**p
                 - alpha * log_prob[p]
                 for c in (0, 1)
             ]

@@ -46,7 +46,9 @@ def rows(path):
 def cheetah(tmp_path_factory):
     """Default flags, but short: (run directory, what was printed)."""
     cwd = tmp_path_factory.mktemp("cheetah")
-    result = train(cwd, "--env", "cheetah_run", "--num_train_steps", 3000, "--eval_frequency", 2000, "--num_eval_episodes", 2)
+    result = train(
+        cwd, "--env", "cheetah_run", "--num_train_steps", 3000, "--eval_frequency", 2000, "--num_eval_episodes", 2
+    )
     assert result.returncode == 0, result.stderr
     (directory,) = cwd.glob("exp/*")
     return directory, result
@@ -56,7 +58,14 @@ def test_a_run_leaves_everything_behind(cheetah, renderer):
     directory, _ = cheetah
     assert re.fullmatch(r"sac-cheetah_run-h5-s1-\d{8}-\d{6}", directory.name)
     (events,) = directory.glob("events.out.tfevents.*")
-    assert {p.name for p in directory.iterdir()} == {"args.json", "train.csv", "eval.csv", "video", "policy.pt", events.name}
+    assert {p.name for p in directory.iterdir()} == {
+        "args.json",
+        "train.csv",
+        "eval.csv",
+        "video",
+        "policy.pt",
+        events.name,
+    }
     record = json.loads((directory / "args.json").read_text())
     assert record["args"] == json.loads(json.dumps(vars(parse_args(["--env", "cheetah_run"])))) | {
         "num_train_steps": 3000,
@@ -185,7 +194,15 @@ def test_updates_per_step(tmp_path, monkeypatch, updates_per_step, expected):
 
 def test_a_task_that_cannot_be_filmed_is_trained_all_the_same(tmp_path):
     result = train(
-        tmp_path, "--env", "tests.gusty:Gusty-v0", "--num_train_steps", 50, "--num_seed_steps", 50, "--num_eval_episodes", 1
+        tmp_path,
+        "--env",
+        "tests.gusty:Gusty-v0",
+        "--num_train_steps",
+        50,
+        "--num_seed_steps",
+        50,
+        "--num_eval_episodes",
+        1,
     )
     assert result.returncode == 0
     assert result.stderr.count("training without video") == 1
@@ -256,7 +273,10 @@ def test_a_bad_value_is_refused(name, value, capsys):
     "flags, named",
     [
         ([], "--env"),
-        (["--env", "cheetah_rum"], "--env: there is no DM Control task or Gymnasium id 'cheetah_rum'; did you mean cheetah_run"),
+        (
+            ["--env", "cheetah_rum"],
+            "--env: there is no DM Control task or Gymnasium id 'cheetah_rum'; did you mean cheetah_run",
+        ),
         (["--env", "CartPole-v1"], "--env"),
         (["--env", "cheetah_run", "--frobnicate", "1"], "--frobnicate"),
         (["--env", "cheetah_run", "--chunk", "3"], "--chunk"),  # no abbreviations
@@ -280,6 +300,8 @@ def test_numbers_may_be_written_as_powers():
 
 
 def test_flags_of_the_published_configuration_and_switches():
-    args = parse_args("--env x --no-save_video --no-learnable_temperature --actor_betas 0.5 0.99 --actor_log_std_bounds -10 2".split())
+    args = parse_args(
+        "--env x --no-save_video --no-learnable_temperature --actor_betas 0.5 0.99 --actor_log_std_bounds -10 2".split()
+    )
     assert not args.save_video and not args.learnable_temperature
     assert args.actor_betas == [0.5, 0.99] and args.actor_log_std_bounds == [-10, 2]

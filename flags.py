@@ -1,0 +1,179 @@
+"""The command line of train.py. Imports neither torch nor mujoco: --help and a bad flag are answered at once."""
+
+import argparse
+import math
+import re
+
+
+def number(kind, low=-math.inf, high=math.inf, open_low=False, open_high=False):
+    """An argparse type: a finite int or float within an interval; 1e6 is an int too."""
+
+    def parse(text):
+        value = float(text)
+        if kind is int:
+            if not value.is_integer():
+                raise argparse.ArgumentTypeError(f"{text} is not a whole number")
+            value = int(value)
+        below = value <= low if open_low else value < low
+        above = value >= high if open_high else value > high
+        if not math.isfinite(value) or below or above:
+            interval = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}"
+            interval += ")" if open_high or high == math.inf else "]"
+            raise argparse.ArgumentTypeError(f"{text} is not in {interval}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names the type in "invalid int value"
+    return parse
+
+
+POSITIVE_INT = number(int, 1)
+NON_NEGATIVE_INT = number(int, 0)
+POSITIVE = number(float, 0, open_low=True)
+NON_NEGATIVE = number(float, 0)
+FRACTION = number(float, 0, 1)
+BELOW_ONE = number(float, 0, 1, open_high=True)
+FINITE = number(float)
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to each help text, unless the text itself has to explain it."""
+
+    def __init__(self, prog):
+        super().__init__(prog, max_help_position=36, width=118)
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, argparse.SUPPRESS) else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a mistake with one sentence instead of the whole usage."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (--help lists all flags)\n")
+
+
+def build_parser():
+    """The command line: every flag of a run."""
+    parser = Parser(
+        usage="python train.py --env NAME [flags]",
+        description="Train Soft Actor-Critic with action chunks. Steps are the agent's: one action, one step.",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+
+    def flag(name, kind, default, help, **options):
+        if kind is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"] = kind
+            if "choices" not in options:
+                options.setdefault("metavar", "N" if kind in (POSITIVE_INT, NON_NEGATIVE_INT) else "X")
+        group.add_argument(f"--{name}", default=default, help=help, **options)
+
+    # fmt: off
+    group = parser.add_argument_group("run")
+    flag("experiment", str, "sac",
+         "name of the experiment, first part of the run directory's name", metavar="NAME")
+    flag("seed", NON_NEGATIVE_INT, 1,
+         "seed of every random stream")
+    flag("device", str, "auto",
+         "torch device: cpu, cuda, cuda:1, mps; auto takes CUDA where there is one", metavar="NAME")
+    flag("num_threads", POSITIVE_INT, None,
+         "torch threads (default: 1 on a CPU with up to 512 units a layer, else all cores)")
+    flag("num_train_steps", POSITIVE_INT, 1_000_000,
+         "length of the run, steps")
+    flag("num_seed_steps", NON_NEGATIVE_INT, 2500,
+         "random steps at the start, without updates; one action is held for chunk_size steps")
+    flag("eval_frequency", POSITIVE_INT, 10_000,
+         "steps between two evaluations; there is one at the end too")
+    flag("num_eval_episodes", POSITIVE_INT, 10,
+         "episodes of an evaluation")
+
+    group = parser.add_argument_group("environment")
+    flag("env", str, None,
+         "DM Control task (cheetah_run, ball_in_cup_catch, ...) or Gymnasium id (Pendulum-v1, HalfCheetah-v5, "
+         "module:Id-v0)", metavar="NAME", required=True)
+    flag("action_repeat", POSITIVE_INT, 1,
+         "control steps that each action is applied for; one agent step all the same")
+
+    group = parser.add_argument_group("chunking")
+    flag("chunk_size", POSITIVE_INT, 5,
+         "h: actions a plan; 1 is plain SAC")
+    flag("confidence_threshold", FRACTION, 0.5,
+         "a plan is executed until a confidence drops below this; 0 executes whole plans")
+    flag("confidence_margin", NON_NEGATIVE, 0.5,
+         "how much worse than replanning a planned step may be, in standard deviations of its estimated advantage")
+    flag("noise_correlation", BELOW_ONE, 0.8,
+         "correlation of the exploration noise of neighbouring actions of a plan, at the start; 0 is independent noise")
+    flag("learnable_noise_correlation", bool, True,
+         "learn that correlation with the actor")
+    flag("windows", str, "any",
+         "replayed action prefixes: any executed actions in a row (right for deterministic dynamics), or only those "
+         "committed to in one plan (right for random dynamics)", choices=("any", "committed"))
+    flag("commit_epsilon", FRACTION, 0.1,
+         "with committed windows: probability that a plan is executed to its end whatever its confidences")
+
+    group = parser.add_argument_group("SAC")
+    flag("discount", BELOW_ONE, 0.99,
+         "discount, a step")
+    flag("batch_size", POSITIVE_INT, 128,
+         "windows a batch")
+    flag("updates_per_step", POSITIVE, 1.0,
+         "updates a step; 0.5 is one every other step")
+    flag("replay_buffer_capacity", number(int, 2), 1_000_000,
+         "steps that the replay buffer holds")
+    flag("init_temperature", POSITIVE, 0.1,
+         "temperature (alpha) at the start, reward a nat")
+    flag("learnable_temperature", bool, True,
+         "learn the temperature")
+    flag("target_entropy", FINITE, None,
+         "entropy that the temperature aims at, nats a step (default: minus the number of action dimensions)")
+    for name, of in (("actor", "actor"), ("critic", "critic"), ("alpha", "temperature")):
+        flag(f"{name}_lr", POSITIVE, 3e-4,
+             f"Adam's learning rate, {of}")
+        flag(f"{name}_betas", BELOW_ONE, (0.9, 0.999),
+             f"Adam's betas, {of}", metavar=("B1", "B2"), nargs=2)
+    flag("actor_update_frequency", POSITIVE_INT, 1,
+         "updates between two actor, confidence and temperature updates")
+    flag("critic_target_update_frequency", POSITIVE_INT, 1,
+         "updates between two target critic updates")
+    flag("critic_tau", number(float, 0, 1, open_low=True), 0.005,
+         "share of the critic that a target update takes over")
+
+    group = parser.add_argument_group("networks")
+    flag("hidden_dim", POSITIVE_INT, 256,
+         "units a hidden layer")
+    flag("hidden_depth", POSITIVE_INT, 2,
+         "hidden layers")
+    flag("critic_layer_norm", bool, True,
+         "LayerNorm in the critic's hidden layers")
+    flag("actor_log_std_bounds", FINITE, (-5.0, 2.0),
+         "range of the log standard deviation before the tanh", metavar=("LOW", "HIGH"), nargs=2)
+
+    group = parser.add_argument_group("logging")
+    flag("log_frequency", POSITIVE_INT, 100,
+         "updates between two that enter train.csv")
+    flag("log_save_tb", bool, True,
+         "write TensorBoard files")
+    flag("save_video", bool, True,
+         "film the first episode of each evaluation")
+    flag("video_size", number(int, 16), 256,
+         "pixels a side of the video (DM Control)")
+    # fmt: on
+    return parser
+
+
+def parse_args(argv=None):
+    """The flags of a run, checked against each other."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not re.fullmatch(r"[\w.-]+", args.experiment):
+        parser.error("argument --experiment: only letters, digits, '.', '_' and '-' are allowed")
+    for name, limit in (("num_seed_steps", "num_train_steps"), ("batch_size", "replay_buffer_capacity")):
+        if getattr(args, name) > getattr(args, limit):
+            parser.error(f"argument --{name}: {getattr(args, name)} is more than --{limit} {getattr(args, limit)}")
+    if args.actor_log_std_bounds[0] >= args.actor_log_std_bounds[1]:
+        parser.error("argument --actor_log_std_bounds: LOW must be less than HIGH")
+    if args.video_size % 2:
+        parser.error(f"argument --video_size: {args.video_size} is odd, which mp4 does not take")
+    return args
