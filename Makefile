@@ -1,17 +1,22 @@
 # make train ARGS="--env cheetah_run"   sets up .venv and trains
 # make test                             sets up .venv and runs all tests
+# make bench                            times the learner, against other packages, and the parts of a training step
 
 ARGS ?= --env cheetah_run
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
-.PHONY: train test clean
+.PHONY: train test bench clean
 
 train: .venv/installed
 	.venv/bin/python train.py $(ARGS)
 
 test: .venv/installed
 	.venv/bin/python -m pytest
+
+bench: .venv/installed .venv-bench/installed
+	.venv/bin/python benchmarks/learner.py --output results/bench/learner.json
+	.venv/bin/python benchmarks/loop.py --output results/bench/loop.json
 
 .venv/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -20,5 +25,10 @@ test: .venv/installed
 	.venv/bin/pip install --quiet --no-deps $$(grep -o '^dm_control==[0-9.]*' requirements.txt)
 	@touch $@
 
+.venv-bench/installed: requirements-bench.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet -r requirements-bench.txt
+	@touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-bench
