@@ -100,9 +100,11 @@ class SACAgent:
         self.actor_parameters = [p for p in self.actor.parameters() if p.requires_grad]
         self.critic_parameters = list(self.critic.parameters())
         self.critic_target_parameters = list(self.critic_target.parameters())
-        self.actor_optimizer = torch.optim.Adam(self.actor_parameters, actor_lr, actor_betas, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic_parameters, critic_lr, critic_betas, fused=True)
-        self.alpha_optimizer = torch.optim.Adam([self.log_alpha], alpha_lr, alpha_betas, fused=True)
+        groups = [{"params": self.actor_parameters}]
+        if learnable_temperature:
+            groups.append({"params": [self.log_alpha], "lr": alpha_lr, "betas": tuple(alpha_betas)})
+        self.actor_optimizer = torch.optim.Adam(groups, actor_lr, actor_betas, fused=True)
         # gamma^{i-1} for i = 1..h, (h,)
         self.discounts = discount ** torch.arange(chunk_size, device=self.device, dtype=torch.float32)
         self.steps = torch.arange(chunk_size, device=self.device)
@@ -219,13 +221,11 @@ class SACAgent:
             metrics |= confidence_metrics
         self.actor_optimizer.zero_grad()
         loss.backward()
-        self.actor_optimizer.step()
-
         if self.learnable_temperature:
             alpha_loss = alpha * (metrics["entropy"] - self.target_entropy)
             self.log_alpha.grad = alpha_loss  # d alpha / d log alpha = alpha: the gradient is the loss itself
-            self.alpha_optimizer.step()
             metrics["alpha_loss"] = alpha_loss
+        self.actor_optimizer.step()
         return metrics
 
     def _confidence_loss(self, obs, actions, entropy_cost, logits, q, j):

@@ -39,23 +39,39 @@ def product(gradient, inputs):
     return linear(gradient.t(), inputs.t())
 
 
+def hidden_layers(x, layer_norm, parameters):
+    """Layers of (linear, LayerNorm without gain and bias where wanted, ReLU), without a graph.
+
+    Args:
+        x: (B, m).
+        layer_norm: whether it is wanted.
+        parameters: weight (n, m) and bias (n,) of each layer in turn.
+
+    Returns:
+        (B, n of the last), and what the gradient needs of each layer: weight, inputs, outputs and, with LayerNorm,
+        what was normalised, its means and its inverse standard deviations.
+    """
+    saved = []
+    x = x.contiguous()  # oneDNN falls back to a loop for a slice of wider rows
+    for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
+        inputs, x = x, linear(x, weight, bias, relu=not layer_norm)
+        statistics = ()
+        if layer_norm:
+            z = x
+            x, *moments = torch.native_layer_norm(z, z.shape[-1:], None, None, EPSILON)
+            x.relu_()
+            statistics = (z, *moments)
+        saved += [weight, inputs, x, *statistics]
+    return x, saved
+
+
 class _HiddenLayers(torch.autograd.Function):
-    """Layers of (linear, LayerNorm without gain and bias where wanted, ReLU)."""
+    """`hidden_layers` with a gradient."""
 
     @staticmethod
     def forward(ctx, x, layer_norm, *parameters):
-        """x (B, m) and weight (n, m), bias (n,) of each layer -> (B, n of the last)."""
-        saved = []
-        x = x.contiguous()  # oneDNN falls back to a loop for a slice of wider rows
-        for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
-            inputs, x = x, linear(x, weight, bias, relu=not layer_norm)
-            statistics = ()
-            if layer_norm:
-                z = x
-                x, *moments = torch.native_layer_norm(z, z.shape[-1:], None, None, EPSILON)
-                x.relu_()
-                statistics = (z, *moments)
-            saved += [weight, inputs, x, *statistics]
+        """As `hidden_layers`."""
+        x, saved = hidden_layers(x, layer_norm, parameters)
         ctx.layer_norm = layer_norm
         ctx.save_for_backward(*saved)
         return x
@@ -99,9 +115,10 @@ class Trunk(nn.Module):
 
     def forward(self, x):
         """(B, input_size) -> (B, hidden_dim)."""
-        return _HiddenLayers.apply(
-            x, self.layer_norm, *(p for layer in self.layers for p in (layer.weight, layer.bias))
-        )
+        parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
+        if torch.is_grad_enabled():
+            return _HiddenLayers.apply(x, self.layer_norm, *parameters)
+        return hidden_layers(x, self.layer_norm, parameters)[0]
 
 
 def orthogonal_linear(input_size, output_size):
