@@ -65,7 +65,9 @@ def _make_gymnasium(name, tasks, render_size):
     if not (env.action_space.is_bounded() and np.issubdtype(env.action_space.dtype, np.floating)):
         raise ValueError(f"{name} has the action space {env.action_space}; only bounded real actions are supported")
     env = gym.wrappers.RescaleAction(gym.wrappers.FlattenObservation(env), np.float32(-1), np.float32(1))
-    return gym.wrappers.DtypeObservation(env, np.float32)
+    bounds = (np.asarray(bound, np.float32) for bound in (env.observation_space.low, env.observation_space.high))
+    space = gym.spaces.Box(*bounds, dtype=np.float32)
+    return gym.wrappers.TransformObservation(env, lambda obs: obs.astype(np.float32), space)
 
 
 class DMControlEnv(gym.Env):
