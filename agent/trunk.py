@@ -26,7 +26,8 @@ ONEDNN_LINEAR = _find_onednn()
 
 def linear(x, weight, bias=None, relu=False):
     """x (B, m), weight (n, m), bias (n,) -> (B, n), without a graph; any of them may be a transposed view."""
-    if ONEDNN_LINEAR is not None and x.device.type == "cpu" and x.dtype == torch.float32:
+    # A single row, as in acting, is a matrix-vector product, which oneDNN takes more time to set up than to compute.
+    if ONEDNN_LINEAR is not None and x.device.type == "cpu" and x.dtype == torch.float32 and len(x) > 1:
         return ONEDNN_LINEAR(x, weight, bias, "relu" if relu else "none", [], "")
     y = F.linear(x, weight, bias)
     return y.relu_() if relu else y

@@ -10,9 +10,9 @@ import numpy as np
 
 PERIOD = 40  # steps a turn; gusts come in steps 0..19 of it
 EPISODE_STEPS = 200
-SPEED = 0.8  # of the point, a step
-GUST = 0.7
-GUST_PROBABILITY = 0.5
+SPEED = 1.0  # of the point, a step
+GUST = 1.0
+GUST_PROBABILITY = 0.6
 
 
 def observation(x, phase):

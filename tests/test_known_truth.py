@@ -17,9 +17,13 @@ FLAGS = (
 
 
 def test_confidences_are_lower_where_a_gust_can_come(tmp_path, make_agent):
-    """Three seeds; only phases count from which all planned steps lie in the same half of the turn."""
+    """Three seeds; only phases count from which all planned steps lie in the same half of the turn.
+
+    c_5 is left out: where gusts keep plans short, prefixes of all 5 actions are too rare to be valued in 6,000 steps.
+    """
     command = [sys.executable, str(ROOT / "train.py"), *FLAGS]
-    processes = [subprocess.Popen([*command, "--seed", str(seed)], cwd=tmp_path) for seed in (1, 2, 3)]
+    quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL}
+    processes = [subprocess.Popen([*command, "--seed", str(seed)], **quiet) for seed in (1, 2, 3)]
     assert [p.wait(timeout=900) for p in processes] == [0, 0, 0]
     for directory in sorted(tmp_path.glob("exp/*")):
         policy = torch.load(directory / "policy.pt", weights_only=True)
@@ -28,8 +32,9 @@ def test_confidences_are_lower_where_a_gust_can_come(tmp_path, make_agent):
 
         def confidences(phases, agent=agent):
             on_target = [observation(np.sin(2 * np.pi * phase / PERIOD), phase) for phase in phases]
-            return np.mean([agent.plan(obs, sample=False).confidences[1:] for obs in on_target], axis=0)
+            return np.mean([agent.plan(obs, sample=False).confidences[1:4] for obs in on_target], axis=0)
 
         gusty, calm = confidences(range(0, 16)), confidences(range(20, 36))
-        assert gusty.mean() < calm.mean() - 0.1
-        assert gusty[1] < 0.5 < calm[1]  # c_3 decides rightly at the default threshold
+        assert (gusty < calm - 0.05).all()  # each of c_2, c_3, c_4
+        assert (gusty[:2] < 0.5).all() and (calm[:2] > 0.5).all()  # the default threshold decides rightly
+        assert gusty.mean() < calm.mean() - 0.15
