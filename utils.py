@@ -1,5 +1,6 @@
-"""Seeding, devices and parameters."""
+"""Seeding and devices."""
 
+import numpy as np
 import torch
 
 
@@ -11,8 +12,8 @@ def generator(seed, stream, device="cpu"):
         stream: the name of what draws from it; two names give two independent streams.
         device: where the numbers are needed.
     """
-    digits = int.from_bytes(stream.encode()[:4].ljust(4), "little")
-    return torch.Generator(device).manual_seed((seed * 1_000_003 + digits) % 2**63)
+    mixed = np.random.SeedSequence([seed, *stream.encode()]).generate_state(1)
+    return torch.Generator(device).manual_seed(int(mixed[0]))
 
 
 def choose_device(name):
