@@ -94,21 +94,19 @@ def fake_env():
     return gym.wrappers.TimeLimit(Fake(), 1000)
 
 
+def sb3_model(algorithm, width, batch_size):
+    """A model of stable-baselines3's interface with a full replay buffer."""
+    sizes = {"batch_size": batch_size, "learning_starts": BUFFERED, "buffer_size": BUFFERED}
+    model = algorithm("MlpPolicy", fake_env(), policy_kwargs={"net_arch": [width, width]}, **sizes)
+    return model.learn(BUFFERED)
+
+
 def stable_baselines3(width, batch_size, **_):
     import torch
     from stable_baselines3 import SAC
 
     torch.set_num_threads(1)
-    policy = {"net_arch": [width, width]}
-    model = SAC(
-        "MlpPolicy",
-        fake_env(),
-        batch_size=batch_size,
-        learning_starts=BUFFERED,
-        policy_kwargs=policy,
-        buffer_size=BUFFERED,
-    )
-    model.learn(BUFFERED)
+    model = sb3_model(SAC, width, batch_size)
     return lambda n: model.train(gradient_steps=n, batch_size=batch_size), "stable-baselines3"
 
 
@@ -116,16 +114,7 @@ def sbx(width, batch_size, **_):
     import jax
     from sbx import SAC
 
-    policy = {"net_arch": [width, width]}
-    model = SAC(
-        "MlpPolicy",
-        fake_env(),
-        batch_size=batch_size,
-        learning_starts=BUFFERED,
-        policy_kwargs=policy,
-        buffer_size=BUFFERED,
-    )
-    model.learn(BUFFERED)
+    model = sb3_model(SAC, width, batch_size)
 
     def updates(n):
         model.train(gradient_steps=n, batch_size=batch_size)
