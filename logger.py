@@ -92,7 +92,7 @@ class Logger:
             self._writer.file_writer.add_summary(self._session_start)
             self._writer.file_writer.add_summary(self._session_info)
         # disable=None: no bar where the terminal is a file or a pipe.
-        self._bar = tqdm(total=total_steps, unit="step", disable=None, dynamic_ncols=True, smoothing=0.05)
+        self._bar = tqdm(total=total_steps, unit="step", disable=None, dynamic_ncols=True)
         self._last_line = -np.inf
 
     def step(self):

@@ -23,9 +23,9 @@ ROOT = Path(__file__).parent.parent
 SMALL = ["--hidden_dim", "32", "--batch_size", "16", "--no-save_video", "--no-log_save_tb"]
 
 
-def train(cwd, *flags, timeout=300):
+def train(cwd, *flags, **environment):
     command = [sys.executable, str(ROOT / "train.py"), *map(str, flags)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=os.environ | environment)
 
 
 def run_dir(cwd, *flags):
@@ -192,19 +192,19 @@ def test_updates_per_step(tmp_path, monkeypatch, updates_per_step, expected):
     assert len(updates) == expected
 
 
-def test_a_task_that_cannot_be_filmed_is_trained_all_the_same(tmp_path):
-    result = train(
-        tmp_path,
-        "--env",
-        "tests.gusty:Gusty-v0",
-        "--num_train_steps",
-        50,
-        "--num_seed_steps",
-        50,
-        "--num_eval_episodes",
-        1,
-    )
-    assert result.returncode == 0
+@pytest.mark.parametrize(
+    "name, environment",
+    [
+        ("tests.gusty:Gusty-v0", {}),
+        ("reacher_easy", {"MUJOCO_GL": "nonsense"}),
+        ("quadruped_escape", {"MUJOCO_GL": "off"}),
+    ],
+)
+def test_what_cannot_be_filmed_is_trained_all_the_same(tmp_path, name, environment):
+    """The environment cannot render, or the machine cannot: one warning, no video, everything else."""
+    flags = ["--num_train_steps", 50, "--num_seed_steps", 50, "--num_eval_episodes", 1]
+    result = train(tmp_path, "--env", name, *flags, **environment)
+    assert result.returncode == 0, result.stderr
     assert result.stderr.count("training without video") == 1
     (directory,) = tmp_path.glob("exp/*")
     assert not (directory / "video").exists() and (directory / "policy.pt").exists()
@@ -291,6 +291,19 @@ def test_a_mistake_costs_one_sentence_and_no_directory(tmp_path, flags, named):
     (sentence,) = result.stderr.splitlines()
     assert named in sentence
     assert os.listdir(tmp_path) == []
+
+
+def test_a_wrong_mujoco_is_named_with_its_pin(tmp_path):
+    metadata = tmp_path / "site" / "mujoco-4.0.0.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: mujoco\nVersion: 4.0.0\n")
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    result = train(cwd, "--env", "cheetah_run", "--no-save_video", PYTHONPATH=str(metadata.parent.parent))
+    assert result.returncode == 2
+    (sentence,) = result.stderr.splitlines()
+    assert "mujoco 4.0.0" in sentence and "mujoco==3.17.0" in sentence
+    assert os.listdir(cwd) == []
 
 
 def test_numbers_may_be_written_as_powers():
