@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from agent import SACAgent
+from agent.chunking import Plan
+from replay_buffer import ReplayBuffer
 from tests.scripted import episode_length, episode_return
 from train import parse_args
 from train import train as train_here
@@ -180,16 +182,54 @@ def test_runs_started_at_once_do_not_share_a_directory(tmp_path):
     assert all((d / "policy.pt").exists() and len(rows(d / "eval.csv")) == 1 for d in directories)
 
 
-@pytest.mark.parametrize("updates_per_step, expected", [(0.3, 9), (0.5, 15), (1, 30), (2, 60)])
-def test_updates_per_step(tmp_path, monkeypatch, updates_per_step, expected):
-    """30 steps after the seed steps."""
-    updates, update = [], SACAgent.update
-    monkeypatch.setattr(SACAgent, "update", lambda agent, batch: updates.append(1) or update(agent, batch))
+@pytest.fixture
+def train_in_process(tmp_path, monkeypatch):
+    """Runs train() here, so that its parts can be watched; 50 steps, 20 of them random, of the scripted environment."""
     monkeypatch.setenv("MUJOCO_GL", "disabled")  # the run sets it: restored afterwards
     monkeypatch.chdir(tmp_path)
-    flags = ["--env", "tests.scripted:Scripted-v0", "--num_train_steps", 50, "--num_seed_steps", 20, *SMALL]
-    train_here(parse_args([str(f) for f in [*flags, "--num_eval_episodes", 1, "--updates_per_step", updates_per_step]]))
+
+    def run(*flags):
+        steps = ["--env", "tests.scripted:Scripted-v0", "--num_train_steps", 50, "--num_seed_steps", 20]
+        train_here(parse_args([str(f) for f in [*steps, *SMALL, "--num_eval_episodes", 1, *flags]]))
+        (directory,) = tmp_path.glob("exp/*")
+        return directory
+
+    return run
+
+
+@pytest.mark.parametrize("updates_per_step, expected", [(0.3, 9), (0.5, 15), (1, 30), (2, 60)])
+def test_updates_per_step(train_in_process, monkeypatch, updates_per_step, expected):
+    updates, update = [], SACAgent.update
+    monkeypatch.setattr(SACAgent, "update", lambda agent, batch: updates.append(1) or update(agent, batch))
+    train_in_process("--updates_per_step", updates_per_step)
     assert len(updates) == expected
+
+
+def test_collection_executes_plans_and_replays_every_step(train_in_process, monkeypatch):
+    """Plans of 3 with two trusted steps: what reaches the replay buffer, step by step."""
+    added, plan = [], Plan(np.array([[0.1, 0], [0.2, 0], [0.3, 0]], np.float32), np.array([1.0, 0.9, 0.1]))
+    add = ReplayBuffer.add
+    monkeypatch.setattr(ReplayBuffer, "add", lambda buffer, *step: added.append(step) or add(buffer, *step))
+    monkeypatch.setattr(SACAgent, "plan", lambda agent, obs, sample: plan)
+    directory = train_in_process("--chunk_size", 3)
+    assert len(added) == 50
+    step, episode = 0, 0
+    while step < 50:
+        episode += 1
+        for t in range(episode_length(episode)):
+            if step == 50:
+                break
+            obs, action, reward, next_obs, terminated, truncated, steps_left = added[step]
+            assert obs[0] == t and next_obs[0] == t + 1 and reward == 100 * episode + t + 1
+            done = t + 1 == episode_length(episode)
+            assert (terminated, truncated) == (done and episode % 3 == 2, done and episode % 3 != 2)
+            if step < 20:  # random: one action for 3 steps
+                assert steps_left == 3 - t % 3 and (t % 3 == 0 or (action == added[step - 1][1]).all())
+            else:  # the fourth episode begins at step 20
+                assert steps_left == 2 - t % 2 and action[0] == pytest.approx([0.1, 0.2][t % 2])
+            step += 1
+    assert float(rows(directory / "train.csv")[-1]["k"]) == 2
+    assert float(rows(directory / "eval.csv")[-1]["k"]) == 2
 
 
 @pytest.mark.parametrize(
