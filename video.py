@@ -1,5 +1,6 @@
 """Evaluation episodes as mp4, on machines with and without a display."""
 
+import importlib
 import math
 import os
 import subprocess
@@ -33,6 +34,9 @@ def choose_renderer():
         environment = os.environ | {"MUJOCO_GL": backend}
         if subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True).returncode == 0:
             os.environ["MUJOCO_GL"] = backend
+            # PyTorch's optimizers load Triton where it is installed, whose LLVM crashes the process if Mesa's software
+            # renderer has loaded another one before: Triton first.
+            importlib.import_module("torch._dynamo")
             return
     disable_rendering()
 

@@ -75,7 +75,7 @@ def test_a_run_leaves_everything_behind(cheetah, renderer):
         "num_eval_episodes": 2,
         "num_threads": 1,
     }
-    assert record["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(record["versions"]["torch"])
     assert record["git_commit"] is None or re.match("[0-9a-f]{40}", record["git_commit"])
 
 
