@@ -301,12 +301,12 @@ NUMERIC = {
 
 
 @pytest.mark.parametrize("name, value", [(n, v) for n, values in NUMERIC.items() for v in values])
-def test_a_bad_value_is_refused(name, value, capsys):
-    with pytest.raises(SystemExit) as stop:
-        parse_args(["--env", "cheetah_run", f"--{name}", *(value.split() or [""])])
-    assert stop.value.code == 2
-    (sentence,) = capsys.readouterr().err.splitlines()
+def test_a_bad_value_is_refused(tmp_path, name, value):
+    result = train(tmp_path, "--env", "cheetah_run", f"--{name}", *(value.split() or [""]))
+    assert result.returncode == 2 and result.stdout == ""
+    (sentence,) = result.stderr.splitlines()
     assert f"--{name}" in sentence
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
