@@ -59,7 +59,10 @@ def train(args):
     import video
 
     # Before anything imports dm_control, which settles on a renderer then.
-    video.choose_renderer() if args.save_video else video.disable_rendering()
+    if args.save_video:
+        video.choose_renderer()
+    else:
+        video.disable_rendering()
 
     import numpy as np
     import torch
@@ -92,12 +95,11 @@ def train(args):
     torch.set_num_threads(args.num_threads)
 
     obs_size, action_size = env.observation_space.shape[0], env.action_space.shape[0]
-    options = vars(args) | {"device": device}
-    agent = SACAgent(obs_size, action_size, **{name: options[name] for name in SACAgent.options()})
+    agent = SACAgent.from_flags(obs_size, action_size, vars(args) | {"device": device})
     buffer = ReplayBuffer(
         obs_size,
         action_size,
-        min(args.replay_buffer_capacity, 2 * args.num_train_steps + 1),
+        min(args.replay_buffer_capacity, 2 * args.num_train_steps + 1),  # all a run can fill: two rows a 1-step episode
         args.chunk_size,
         args.discount,
         args.windows == "committed",

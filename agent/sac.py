@@ -110,9 +110,9 @@ class SACAgent:
         self.steps = torch.arange(chunk_size, device=self.device)
 
     @classmethod
-    def options(cls):
-        """Names of the keyword arguments, which are those of train.py's flags."""
-        return inspect.getfullargspec(cls).kwonlyargs
+    def from_flags(cls, obs_size, action_size, flags):
+        """An agent from a dict of train.py's flags, whose names are those of the keyword arguments; others are left."""
+        return cls(obs_size, action_size, **{name: flags[name] for name in inspect.getfullargspec(cls).kwonlyargs})
 
     @torch.no_grad()
     def plan(self, obs, sample):

@@ -49,19 +49,19 @@ def floor(width, batch_size, **_):
     return updates, "torch"
 
 
-def ours(width, batch_size, *, h, layer_norm, compile):
+def ours(width, batch_size, *, h, layer_norm, **_):
     sys.path.insert(0, str(Path(__file__).parent.parent))
     import numpy as np
     import torch
 
     from agent import SACAgent
-    from replay_buffer import ReplayBuffer
     from flags import parse_args
+    from replay_buffer import ReplayBuffer
 
     torch.set_num_threads(1)
     flags = f"--env none --chunk_size {h} --hidden_dim {width} --{'' if layer_norm else 'no-'}critic_layer_norm".split()
     args = vars(parse_args(flags)) | {"device": "cpu"}
-    agent = SACAgent(OBS, ACTIONS, **{name: args[name] for name in SACAgent.options()})
+    agent = SACAgent.from_flags(OBS, ACTIONS, args)
     buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", torch.Generator().manual_seed(0))
     rng = np.random.default_rng(0)
     for i in range(BUFFERED - 100):

@@ -19,7 +19,7 @@ def make_agent():
 
     def make(obs_size, action_size, *flags, hidden_dim=32):
         flags = vars(parse_args(["--env", "none", "--hidden_dim", str(hidden_dim), *flags])) | {"device": "cpu"}
-        return SACAgent(obs_size, action_size, **{name: flags[name] for name in SACAgent.options()})
+        return SACAgent.from_flags(obs_size, action_size, flags)
 
     return make
 
