@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 RECENT_STEPS = 1000
-RECENT_SHARE = 8  # one recent step for so many windows
+RECENT_SHARE = 32  # one recent step for so many windows
 
 
 class Recent(NamedTuple):
@@ -44,19 +45,18 @@ class ReplayBuffer:
         discount: gamma.
         committed_windows: cut windows at the end of the executed plan as well.
         device: where batches go.
-        generator: CPU random stream of the sampling.
+        rng: numpy Generator of the sampling.
     """
 
-    def __init__(self, obs_size, action_size, capacity, chunk_size, discount, committed_windows, device, generator):
+    def __init__(self, obs_size, action_size, capacity, chunk_size, discount, committed_windows, device, rng):
         self.obs_size, self.action_size, self.capacity = obs_size, action_size, capacity
         self.chunk_size, self.committed_windows = chunk_size, committed_windows
-        self.device, self.generator = torch.device(device), generator
-        self.rows = torch.zeros(capacity, obs_size + action_size + 2)
-        self._numpy = self.rows.numpy()  # the same memory: single rows are written faster
+        self.device, self.rng = torch.device(device), rng
+        self.rows = np.zeros((capacity, obs_size + action_size + 2), np.float32)
         self.head = 0  # where the next step goes
         self.size = 0  # rows in use, the newest end mark included
-        self._offsets = torch.arange(chunk_size + 1)
-        self._discounts = (discount ** torch.arange(chunk_size + 1, dtype=torch.float64)).float().to(self.device)
+        self._offsets = np.arange(chunk_size + 1)
+        self._discounts = (discount**self._offsets).astype(np.float32)
 
     def add(self, obs, action, reward, next_obs, terminated, truncated, steps_left=1):
         """Append a step.
@@ -69,14 +69,13 @@ class ReplayBuffer:
             truncated: the episode ends here all the same.
             steps_left: in the executed plan, this step included.
         """
-        action_end = self.obs_size + self.action_size
-        row = self._numpy[self.head]
+        row = self.rows[self.head]
         row[: self.obs_size] = obs
-        row[self.obs_size : action_end] = action
-        row[action_end] = reward
-        row[action_end + 1] = steps_left
+        row[self.obs_size : -2] = action
+        row[-2] = reward
+        row[-1] = steps_left
         self.head = (self.head + 1) % self.capacity
-        end = self._numpy[self.head]
+        end = self.rows[self.head]
         end[: self.obs_size] = next_obs
         end[-1] = -1 if terminated else 0
         self.size = max(self.size, self.head + 1) if self.head else self.capacity
@@ -86,59 +85,56 @@ class ReplayBuffer:
     def sample(self, batch_size):
         """Draw B windows: the start uniform over all steps, j uniform over 1..(steps left in the episode, at most h).
 
-        For h > 1 the batch also has R = B / 8 single steps, drawn uniformly from the newest ones.
+        For h > 1 the batch also has R = B / 32 single steps, drawn uniformly from the newest ones.
         """
-        starts = self._draw_steps(batch_size, lambda n: torch.randint(self.size, (n,), generator=self.generator))
-        rows = self._gather(starts, self._offsets)  # (B, h + 1, O + A + 2)
-        uniform = torch.rand(batch_size, generator=self.generator).to(self.device)
-        recent = self._recent(max(1, batch_size // RECENT_SHARE)) if self.chunk_size > 1 else None
-        obs, actions, reward, left = self._columns(rows)
+        h, obs_size = self.chunk_size, self.obs_size
+        # Windows and recent steps are cut together: N = B + R.
+        starts = self._draw_steps(batch_size, max(1, batch_size // RECENT_SHARE) if h > 1 else 0)
+        count = len(starts)
+        rows = self.rows.take((starts[:, None] + self._offsets) % self.capacity, axis=0)  # (N, h + 1, O + A + 2)
+        left = rows[:, :, -1]
 
-        # Steps up to the first end mark; no mark means h or more.
-        available = (left > 0).cumprod(1).sum(1).clamp(max=self.chunk_size)  # (B, h + 1) -> (B,)
+        available = (left < 1).argmax(1)  # steps up to the first end mark; 0 if there is none: h or more
+        available[available == 0] = h
         if self.committed_windows:
-            available = torch.minimum(available, left[:, 0].long())
-        length = 1 + (uniform * available).long()
-        inside = self._offsets.to(self.device)[:-1] < length[:, None]  # (B, h)
-        last = length[:, None]
-        terminated = left.gather(1, last).squeeze(1) < 0
-        next_obs = obs.gather(1, last.unsqueeze(-1).expand(-1, -1, self.obs_size)).squeeze(1)  # (B, O)
+            available = np.minimum(available, left[:, 0])
+        length = 1 + (self.rng.random(count) * available).astype(np.int64)  # (N,)
+        length[batch_size:] = 1
+        following = rows[np.arange(count), length]  # (N, O + A + 2)
+        inside = self._offsets[:-1] < length[:, None]  # (N, h)
+
+        # One array, and so one transfer, for everything: (N, O + hA + O + 3)
+        window = np.empty((count, 2 * obs_size + h * self.action_size + 3), np.float32)
+        window[:, :obs_size] = rows[:, 0, :obs_size]
+        window[:, obs_size : -obs_size - 3] = rows[:, :-1, obs_size:-2].reshape(count, -1)
+        window[:, -obs_size - 3 : -3] = following[:, :obs_size]
+        window[:, -3] = (rows[:, :-1, -2] * self._discounts[:-1] * inside).sum(1)
+        window[:, -2] = self._discounts[length] * (following[:, -1] >= 0)
+        window[:, -1] = length
+        window = torch.from_numpy(window).to(self.device, non_blocking=True)
+        obs, actions, next_obs, rest = window.split([obs_size, h * self.action_size, obs_size, 3], dim=1)
+        reward, discount, length = rest.unbind(1)
+        recent = None
+        if h > 1:
+            recent = Recent(*(column[batch_size:] for column in (obs, reward, discount, next_obs)))
         return Batch(
-            obs=obs[:, 0],
-            actions=actions[:, :-1],
-            length=length,
-            reward=torch.where(inside, self._discounts[:-1] * reward[:, :-1], 0.0).sum(1),
-            discount=self._discounts[length] * ~terminated,
-            next_obs=next_obs,
+            obs=obs[:batch_size],
+            actions=actions[:batch_size].unflatten(1, (h, self.action_size)),
+            length=length[:batch_size].long(),
+            reward=reward[:batch_size],
+            discount=discount[:batch_size],
+            next_obs=next_obs[:batch_size],
             recent=recent,
         )
 
-    def _recent(self, recent_size):
-        newest = min(RECENT_STEPS, self.size)
+    def _draw_steps(self, batch_size, recent_size):
+        """Row indices of B steps of the whole ring and of R of the newest; draws that hit an end mark are repeated."""
 
-        def draw(n):
-            back = torch.randint(1, newest + 1, (n,), generator=self.generator)
-            return (self.head - back) % self.capacity
+        def draw():
+            newest = self.head - self.rng.integers(1, min(RECENT_STEPS, self.size) + 1, recent_size)
+            return np.concatenate([self.rng.integers(self.size, size=batch_size), newest % self.capacity])
 
-        rows = self._gather(self._draw_steps(recent_size, draw), self._offsets[:2])  # (R, 2, O + A + 2)
-        obs, _, reward, left = self._columns(rows)
-        return Recent(obs[:, 0], reward[:, 0], self._discounts[1] * (left[:, 1] >= 0), obs[:, 1])
-
-    def _draw_steps(self, count, draw):
-        """Row indices (count,) of steps; draws that hit an end mark are drawn again."""
-        index = draw(count)
-        while True:
-            wrong = (self.rows[index, -1] < 1).nonzero().squeeze(1)
-            if not len(wrong):
-                return index
-            index[wrong] = draw(len(wrong))
-
-    def _gather(self, starts, offsets):
-        """Rows from each start on, on the device: (B, len(offsets), O + A + 2)."""
-        index = (starts[:, None] + offsets) % self.capacity
-        rows = self.rows.index_select(0, index.flatten()).view(*index.shape, -1)
-        return rows.to(self.device, non_blocking=True)
-
-    def _columns(self, rows):
-        obs, actions, rest = rows.split([self.obs_size, self.action_size, 2], dim=-1)
-        return obs, actions, *rest.unbind(-1)
+        index = draw()
+        while (wrong := self.rows[index, -1] < 1).any():
+            index = np.where(wrong, draw(), index)
+        return index

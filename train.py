@@ -18,6 +18,9 @@ from flags import parse_args
 
 # torch, mujoco and the rest are imported by train(): --help and a bad flag are answered at once.
 
+COMPILE_FROM = 1000  # updates: what is wrong with a run shows before it stops to compile
+COMPILE_WORTH = 30_000  # updates after which compilation has paid for itself, with some to spare
+
 
 def make_run_dir(args):
     """A new directory under exp/ that no other run can get."""
@@ -67,13 +70,13 @@ def train(args):
     import numpy as np
     import torch
 
-    from agent import SACAgent
+    from agent import SACAgent, compilation
     from agent.chunking import ChunkExecutor, Plan
     from env import make_env
     from evaluate import evaluate
     from logger import Logger
     from replay_buffer import ReplayBuffer
-    from utils import choose_device, generator
+    from utils import choose_device, numpy_generator
 
     try:
         device = choose_device(args.device)
@@ -93,9 +96,17 @@ def train(args):
     if args.num_threads is None:
         args.num_threads = 1 if device.type == "cpu" and args.hidden_dim <= 512 else os.cpu_count()
     torch.set_num_threads(args.num_threads)
+    if args.compile == "auto":
+        updates = (args.num_train_steps - args.num_seed_steps) * args.updates_per_step
+        args.compile = (
+            "on" if device.type == "cpu" and updates >= COMPILE_WORTH and compilation.has_compiler() else "off"
+        )
+    elif args.compile == "on" and device.type == "cpu" and not compilation.has_compiler():
+        refuse("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
 
     obs_size, action_size = env.observation_space.shape[0], env.action_space.shape[0]
     agent = SACAgent.from_flags(obs_size, action_size, vars(args) | {"device": device})
+    agent.compile_from = COMPILE_FROM if args.compile == "on" else None
     buffer = ReplayBuffer(
         obs_size,
         action_size,
@@ -104,7 +115,7 @@ def train(args):
         args.discount,
         args.windows == "committed",
         device,
-        generator(args.seed, "replay"),
+        numpy_generator(args.seed, "replay"),
     )
 
     def plan(obs):
@@ -117,7 +128,7 @@ def train(args):
         plan,
         args.confidence_threshold,
         args.commit_epsilon if args.windows == "committed" else 0.0,
-        np.random.default_rng([args.seed, 1]),
+        numpy_generator(args.seed, "commit"),
     )
 
     run_dir = make_run_dir(args)

@@ -1,19 +1,22 @@
-"""Seeding and devices."""
+"""Random streams and devices."""
 
 import numpy as np
 import torch
 
 
-def generator(seed, stream, device="cpu"):
-    """A random stream of its own.
+def numpy_generator(seed, stream):
+    """A random stream of its own, a numpy Generator.
 
     Args:
         seed: the run's seed.
         stream: the name of what draws from it; two names give two independent streams.
-        device: where the numbers are needed.
     """
-    mixed = np.random.SeedSequence([seed, *stream.encode()]).generate_state(1)
-    return torch.Generator(device).manual_seed(int(mixed[0]))
+    return np.random.default_rng([seed, *stream.encode()])
+
+
+def torch_generator(seed, stream, device):
+    """As `numpy_generator`, for tensors on device."""
+    return torch.Generator(device).manual_seed(int(numpy_generator(seed, stream).integers(2**63)))
 
 
 def choose_device(name):

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 
 from agent.actor import Actor
 from agent.chunking import Plan, effective_length
+from agent.compilation import compiled
 from agent.confidence import ConfidenceTarget
 from agent.critic import Critic
-from utils import generator
+from utils import torch_generator
 
 
 class SACAgent:
@@ -36,6 +37,9 @@ class SACAgent:
         actor_log_std_bounds, hidden_dim, hidden_depth, critic_layer_norm: of the networks.
         device: torch device.
         seed: of the initial weights, of plans and of updates.
+
+    Attributes:
+        compile_from: the update from which on gradients come from compiled code; None, the default, is never.
     """
 
     def __init__(
@@ -75,9 +79,10 @@ class SACAgent:
         self.actor_update_frequency = actor_update_frequency
         self.critic_target_update_frequency = critic_target_update_frequency
         self.critic_tau = critic_tau
+        self.compile_from = None
         self.num_updates = 0
-        self.plan_generator = generator(seed, "plan", self.device)
-        self.update_generator = generator(seed, "update", self.device)
+        self.plan_generator = torch_generator(seed, "plan", self.device)
+        self.update_generator = torch_generator(seed, "update", self.device)
 
         torch.manual_seed(seed)
         self.actor = Actor(
@@ -143,90 +148,105 @@ class SACAgent:
             dict of detached tensors on the device, scalars and (h - 1,) vectors; the README defines each.
         """
         self.num_updates += 1
-        metrics = self._update_critic(batch)
+        if self.compile_from is not None and self.num_updates >= self.compile_from:
+            self.compile_from = None
+            self._critic_gradient = compiled(self._critic_gradient)
+            self._actor_gradient = compiled(self._actor_gradient)
+        alpha = self.log_alpha.exp()
+        metrics = self._update_critic(batch, alpha)
         if self.num_updates % self.actor_update_frequency == 0:
-            metrics |= self._update_actor(batch.obs)
+            metrics |= self._update_actor(batch.obs, alpha)
         if self.num_updates % self.critic_target_update_frequency == 0:
             torch._foreach_lerp_(self.critic_target_parameters, self.critic_parameters, self.critic_tau)
         return metrics
 
-    def _update_critic(self, batch):
-        """Mean squared error of Q_c(s_t, a_{1:j}) against
+    def _update_critic(self, batch, alpha):
+        rows = len(batch.next_obs) + (0 if batch.recent is None else 2 * len(batch.recent.obs))
+        gradients, metrics = self._critic_gradient(batch, self._noise(rows, self.update_generator), alpha)
+        self._descend(self.critic_optimizer, self.critic_parameters, gradients)
+        return metrics
 
-        y = sum_{i<j} gamma^i r_{t+i} + gamma^j (1 - terminated) V(s_{t+j}).
+    def _update_actor(self, obs, alpha):
+        batch_size, h = len(obs), self.chunk_size
+        j = torch.ones(batch_size, dtype=torch.long, device=self.device)
+        if h > 1:
+            j = torch.randint(1, h + 1, (batch_size,), generator=self.update_generator, device=self.device)
+        self.critic.requires_grad_(False)
+        gradients, metrics = self._actor_gradient(obs, j, self._noise(batch_size, self.update_generator), alpha)
+        self.critic.requires_grad_(True)
+        if self.learnable_temperature:
+            self.log_alpha.grad = metrics["alpha_loss"]  # d alpha / d log alpha = alpha: the gradient is the loss
+        self._descend(self.actor_optimizer, self.actor_parameters, gradients)
+        return metrics
+
+    def _critic_gradient(self, batch, noise, alpha):
+        """Gradient of the mean squared error of Q_c(s_t, a_{1:j}) against
+
+        y = sum_{i<j} gamma^i r_{t+i} + gamma^j (1 - terminated) V(s_{t+j}),
+
+        one tensor a parameter of the critics, and metrics.
         """
         with torch.no_grad():
-            q_next, entropy_cost = self._bootstrap(batch)
+            q_next, entropy_cost = self._bootstrap(batch, noise, alpha)
             target = batch.reward + batch.discount * (q_next.min(0).values - entropy_cost)  # (B,)
         q = self.critic(batch.obs, batch.actions, batch.length)  # (C, B)
         loss = (q - target).square().mean(1).sum()
-        self.critic_optimizer.zero_grad()
-        loss.backward()
-        self.critic_optimizer.step()
-        return {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        metrics = {"critic_loss": loss.detach(), "q": q.detach().mean()}
+        return torch.autograd.grad(loss, self.critic_parameters), metrics
 
-    def _bootstrap(self, batch):
+    def _bootstrap(self, batch, noise, alpha):
         """The two parts of V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s).
 
         Returns:
             Qbar (C, B) and the entropy's part (B,), at the batch's next observations.
         """
         if batch.recent is None:
-            q, entropy_cost, _ = self._evaluate_policy(batch.next_obs)
+            q, entropy_cost, _ = self._evaluate_policy(batch.next_obs, noise, alpha)
             return q, entropy_cost
         # One pass for the batch and for the few recent steps that the drift is measured on.
         recent = batch.recent
         sizes = [len(batch.next_obs), len(recent.obs), len(recent.next_obs)]  # B, R, R
-        q, entropy_cost, log_prob = self._evaluate_policy(torch.cat([batch.next_obs, recent.obs, recent.next_obs]))
+        obs = torch.cat([batch.next_obs, recent.obs, recent.next_obs])
+        q, entropy_cost, log_prob = self._evaluate_policy(obs, noise, alpha)
         q_batch, *_ = q.split(sizes, dim=1)
         cost_batch, *_ = entropy_cost.split(sizes)
         _, value, next_value = (q.mean(0) - entropy_cost).split(sizes)
-        alpha = self.log_alpha.exp()
         first_log_prob = log_prob[:, 0].split(sizes)[1]  # log pi(a_1 | s) of a fresh first action at s
         self.confidence_target.observe_drift(
             recent.reward - alpha * first_log_prob + recent.discount * next_value - value
         )
         return q_batch, cost_batch
 
-    def _evaluate_policy(self, obs):
+    def _evaluate_policy(self, obs, noise, alpha):
         """Target critics of a fresh chunk's committed prefix: Qbar (C, B), entropy's part (B,), log_prob (B, h)."""
-        actions, log_prob, logits = self.actor.sample(obs, self._noise(len(obs), self.update_generator))
+        actions, log_prob, logits = self.actor.sample(obs, noise)
         k = effective_length(self._confidences(logits), self.confidence_threshold)
-        entropy_cost = self.log_alpha.exp() * self._prefix_sum(self.discounts * log_prob, k)
+        entropy_cost = alpha * self._prefix_sum(self.discounts * log_prob, k)
         return self.critic_target(obs, actions, k), entropy_cost, log_prob
 
-    def _update_actor(self, obs):
-        """Actor, temperature and confidence, each on the same fresh chunks and uniform prefix lengths j:
+    def _actor_gradient(self, obs, j, noise, alpha):
+        """Gradient of the losses of actor and confidence, on the same fresh chunks and prefix lengths j (B,):
 
         actor        alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j})
-        temperature  alpha (-(1/j) sum_{i<=j} log pi(a_i | s) - target_entropy)
         confidence   cross-entropy of c_{j+1} towards `ConfidenceTarget`
-        """
-        batch_size, h = len(obs), self.chunk_size
-        j = torch.ones(batch_size, dtype=torch.long, device=self.device)
-        if h > 1:
-            j = torch.randint(1, h + 1, (batch_size,), generator=self.update_generator, device=self.device)
-        actions, log_prob, logits = self.actor.sample(obs, self._noise(batch_size, self.update_generator))
-        q = self._frozen_critic(obs, actions, j)  # (C, B)
-        alpha = self.log_alpha.exp()
-        loss = (alpha * self._prefix_sum(self.discounts * log_prob, j) - q.min(0).values).mean()
-        entropy = -self._prefix_sum(log_prob.detach(), j) / j  # (B,), an executed step
-        metrics = {"actor_loss": loss.detach(), "entropy": entropy.mean(), "alpha": alpha}
+        temperature  alpha (-(1/j) sum_{i<=j} log pi(a_i | s) - target_entropy), a metric
 
-        if h > 1:
+        one tensor a parameter of the actor, and metrics. The critics' weights must not require a gradient.
+        """
+        actions, log_prob, logits = self.actor.sample(obs, noise)
+        q = self.critic(obs, actions, j)  # (C, B)
+        loss = (alpha * self._prefix_sum(self.discounts * log_prob, j) - q.min(0).values).mean()
+        entropy = (-self._prefix_sum(log_prob.detach(), j) / j).mean()  # an executed step
+        metrics = {"actor_loss": loss.detach(), "entropy": entropy, "alpha": alpha}
+        if self.learnable_temperature:
+            metrics["alpha_loss"] = alpha * (entropy - self.target_entropy)
+        if self.chunk_size > 1:
             confidence_loss, confidence_metrics = self._confidence_loss(
                 obs, actions.detach(), alpha * log_prob.detach(), logits, q.detach(), j
             )
             loss = loss + confidence_loss
             metrics |= confidence_metrics
-        self.actor_optimizer.zero_grad()
-        loss.backward()
-        if self.learnable_temperature:
-            alpha_loss = alpha * (metrics["entropy"] - self.target_entropy)
-            self.log_alpha.grad = alpha_loss  # d alpha / d log alpha = alpha: the gradient is the loss itself
-            metrics["alpha_loss"] = alpha_loss
-        self.actor_optimizer.step()
-        return metrics
+        return torch.autograd.grad(loss, self.actor_parameters), metrics
 
     def _confidence_loss(self, obs, actions, entropy_cost, logits, q, j):
         """Cross-entropy of c_{p+1}, where the prefixes p and p + 1 are compared: p = min(j, h - 1).
@@ -255,14 +275,11 @@ class SACAgent:
             "noise_correlation": self.actor.noise_correlation().detach().mean(),
         }
 
-    def _frozen_critic(self, obs, actions, length):
-        """Q (C, B) with a gradient for the actions, but none for the critic's weights."""
-        for p in self.critic_parameters:
-            p.requires_grad_(False)
-        q = self.critic(obs, actions, length)
-        for p in self.critic_parameters:
-            p.requires_grad_(True)
-        return q
+    @staticmethod
+    def _descend(optimizer, parameters, gradients):
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+        optimizer.step()
 
     def _noise(self, batch_size, generator):
         shape = (batch_size, self.chunk_size, self.action_size)

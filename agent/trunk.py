@@ -23,12 +23,24 @@ def _find_onednn():
 
 ONEDNN_LINEAR = _find_onednn()
 
+# Inductor cannot lower oneDNN's operator itself; what it does not know it calls as it is.
+LIBRARY = torch.library.Library("chunks", "DEF")
+LIBRARY.define("linear(Tensor x, Tensor weight, Tensor? bias, bool relu) -> Tensor")
+
+
+def _onednn_linear(x, weight, bias, relu):
+    return ONEDNN_LINEAR(x, weight, bias, "relu" if relu else "none", [], "")
+
+
+LIBRARY.impl("linear", _onednn_linear, "CPU")
+LIBRARY.impl("linear", lambda x, weight, bias, relu: x.new_empty(len(x), len(weight)), "Meta")
+
 
 def linear(x, weight, bias=None, relu=False):
     """x (B, m), weight (n, m), bias (n,) -> (B, n), without a graph; any of them may be a transposed view."""
     # A single row, as in acting, is a matrix-vector product, which oneDNN takes more time to set up than to compute.
     if ONEDNN_LINEAR is not None and x.device.type == "cpu" and x.dtype == torch.float32 and len(x) > 1:
-        return ONEDNN_LINEAR(x, weight, bias, "relu" if relu else "none", [], "")
+        return (torch.ops.chunks.linear if torch.compiler.is_compiling() else _onednn_linear)(x, weight, bias, relu)
     y = F.linear(x, weight, bias)
     return y.relu_() if relu else y
 
@@ -36,7 +48,7 @@ def linear(x, weight, bias=None, relu=False):
 def product(gradient, inputs):
     """gradient (B, n), inputs (B, m) -> gradient.t() @ inputs (n, m). The left factor is copied: the smaller one."""
     if inputs.shape[1] < gradient.shape[1]:
-        return linear(inputs.t(), gradient.t()).t()
+        return linear(inputs.t(), gradient.t()).t().contiguous()  # the fused Adam takes it for laid out as the weight
     return linear(gradient.t(), inputs.t())
 
 

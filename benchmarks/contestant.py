@@ -49,7 +49,7 @@ def floor(width, batch_size, **_):
     return updates, "torch"
 
 
-def ours(width, batch_size, *, h, layer_norm, **_):
+def ours(width, batch_size, *, h, layer_norm, compile):
     sys.path.insert(0, str(Path(__file__).parent.parent))
     import numpy as np
     import torch
@@ -62,7 +62,8 @@ def ours(width, batch_size, *, h, layer_norm, **_):
     flags = f"--env none --chunk_size {h} --hidden_dim {width} --{'' if layer_norm else 'no-'}critic_layer_norm".split()
     args = vars(parse_args(flags)) | {"device": "cpu"}
     agent = SACAgent.from_flags(OBS, ACTIONS, args)
-    buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", torch.Generator().manual_seed(0))
+    agent.compile_from = 1 if compile else None
+    buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", np.random.default_rng(0))
     rng = np.random.default_rng(0)
     for i in range(BUFFERED - 100):
         obs, next_obs = rng.normal(size=(2, OBS))

@@ -26,12 +26,16 @@ SIZES = {"256": (256, 256, 30), "1024": (1024, 1024, 2)}
 # label: (name, flags, whether it is a peer)
 CONTESTANTS = {
     "matrix products": ("floor", [], False),
-    "ours, h = 1": ("ours", [], False),
-    "ours, h = 1, LayerNorm": ("ours", ["--layer_norm"], False),
-    "ours, h = 5": ("ours", ["--h", "5"], False),
-    "ours, h = 5, LayerNorm": ("ours", ["--h", "5", "--layer_norm"], False),
-    "ours, h = 10": ("ours", ["--h", "10"], False),
-    "ours, h = 16": ("ours", ["--h", "16"], False),
+    "ours, h = 1": ("ours", ["--compile"], False),
+    "ours, h = 1, LayerNorm": ("ours", ["--compile", "--layer_norm"], False),
+    "ours, h = 5": ("ours", ["--compile", "--h", "5"], False),
+    "ours, h = 5, LayerNorm": ("ours", ["--compile", "--h", "5", "--layer_norm"], False),
+    "ours, h = 10": ("ours", ["--compile", "--h", "10"], False),
+    "ours, h = 16": ("ours", ["--compile", "--h", "16"], False),
+    "ours, h = 1, eager": ("ours", [], False),
+    "ours, h = 1, LayerNorm, eager": ("ours", ["--layer_norm"], False),
+    "ours, h = 5, eager": ("ours", ["--h", "5"], False),
+    "ours, h = 5, LayerNorm, eager": ("ours", ["--h", "5", "--layer_norm"], False),
     "stable-baselines3": ("stable-baselines3", [], True),
     "sbx (JAX)": ("sbx", [], True),
     "torchrl": ("torchrl", [], True),
@@ -83,15 +87,15 @@ def measure(size, labels, rounds):
 
 def table(results):
     """Milliseconds an update and ratios of CPU time: over the matrix products, and of each to ours at h = 1."""
-    lines = [f"{'':26} {'wall ms':>8} {'CPU ms':>8} {'/ products':>10} {'/ ours h=1':>10} {'start s':>8}"]
+    lines = [f"{'':30} {'wall ms':>8} {'CPU ms':>8} {'/ products':>10} {'/ ours h=1':>10} {'start s':>8}"]
     reference = [results.get(label, {}).get("cpu_ms", float("nan")) for label in ("matrix products", "ours, h = 1")]
     for label, result in results.items():
         if "failed" in result:
-            lines.append(f"{label:26} {result['failed']}")
+            lines.append(f"{label:30} {result['failed']}")
             continue
         cpu = result["cpu_ms"]
         ratios = "".join(f" {cpu / base:10.2f}" for base in reference)
-        lines.append(f"{label:26} {result['wall_ms']:8.2f} {cpu:8.2f}{ratios} {result['start_s']:8.1f}")
+        lines.append(f"{label:30} {result['wall_ms']:8.2f} {cpu:8.2f}{ratios} {result['start_s']:8.1f}")
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ def test_prefix_values_match_the_closed_form(make_agent):
     flags = ["--chunk_size", H, "--discount", GAMMA, "--init_temperature", 1e-3, "--no-learnable_temperature"]
     rates = ["--actor_lr", 1e-3, "--critic_lr", 1e-3, "--critic_tau", 0.02]
     agent = make_agent(1, 1, *map(str, flags + rates), hidden_dim=64)
-    buffer = ReplayBuffer(1, 1, 10_000, H, GAMMA, False, "cpu", torch.Generator().manual_seed(0))
+    buffer = ReplayBuffer(1, 1, 10_000, H, GAMMA, False, "cpu", np.random.default_rng(0))
     fill(buffer, 4000, np.random.default_rng(0))
     for _ in range(2500):
         agent.update(buffer.sample(128))

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from agent import SACAgent
+import train as train_module
+from agent import SACAgent, compilation
 from agent.chunking import Plan
 from replay_buffer import ReplayBuffer
 from tests.scripted import episode_length, episode_return
@@ -203,6 +204,23 @@ def test_updates_per_step(train_in_process, monkeypatch, updates_per_step, expec
     monkeypatch.setattr(SACAgent, "update", lambda agent, batch: updates.append(1) or update(agent, batch))
     train_in_process("--updates_per_step", updates_per_step)
     assert len(updates) == expected
+
+
+@pytest.mark.parametrize("updates_worth_it, choice", [(30, "on"), (31, "off")])
+def test_auto_compiles_where_a_run_is_long_enough(train_in_process, monkeypatch, updates_worth_it, choice):
+    compiled_from = []
+    monkeypatch.setattr(train_module, "COMPILE_WORTH", updates_worth_it)
+    monkeypatch.setattr(compilation, "has_compiler", lambda: True)
+    monkeypatch.setattr(SACAgent, "update", lambda agent, batch: compiled_from.append(agent.compile_from) or {})
+    directory = train_in_process()
+    assert json.loads((directory / "args.json").read_text())["args"]["compile"] == choice
+    assert set(compiled_from) == {train_module.COMPILE_FROM if choice == "on" else None}
+
+
+def test_compile_on_needs_a_compiler(tmp_path):
+    result = train(tmp_path, "--env", "Pendulum-v1", *SMALL, "--compile", "on", CXX="/nonexistent/c++")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "--compile" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_collection_executes_plans_and_replays_every_step(train_in_process, monkeypatch):

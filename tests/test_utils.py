@@ -1,14 +1,19 @@
 import pytest
 import torch
 
-from utils import choose_device, generator
+from utils import choose_device, numpy_generator, torch_generator
 
 
-def first(seed, stream):
-    return torch.rand(4, generator=generator(seed, stream)).tolist()
+def first_numpy(seed, stream):
+    return numpy_generator(seed, stream).random(4).tolist()
 
 
-def test_streams_are_reproducible_and_their_own():
+def first_torch(seed, stream):
+    return torch.rand(4, generator=torch_generator(seed, stream, "cpu")).tolist()
+
+
+@pytest.mark.parametrize("first", [first_numpy, first_torch])
+def test_streams_are_reproducible_and_their_own(first):
     assert first(1, "update") == first(1, "update")
     streams = [first(seed, stream) for seed in (1, 2) for stream in ("plan", "plan2", "update", "replay")]
     assert len({tuple(numbers) for numbers in streams}) == 8
