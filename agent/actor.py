@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agent.trunk import Trunk, orthogonal_linear
+from agent.mlp import MLP
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -45,8 +45,7 @@ class Actor(nn.Module):
         super().__init__()
         self.chunk_size, self.action_size = chunk_size, action_size
         self.log_std_bounds = log_std_bounds
-        self.trunk = Trunk(obs_size, hidden_dim, hidden_depth)
-        self.gaussian = orthogonal_linear(hidden_dim, 2 * chunk_size * action_size)
+        self.mlp = MLP(obs_size, hidden_dim, hidden_depth, 2 * chunk_size * action_size)
         if chunk_size > 1:
             # A flat start: confidences differ between states only once labels do.
             self.confidence = nn.Linear(hidden_dim, chunk_size - 1)
@@ -63,15 +62,15 @@ class Actor(nn.Module):
 
     def forward(self, obs):
         """(B, O) -> mean (B, h, A), log_std (B, h, A), confidence logits of steps 2..h (B, h - 1)."""
-        features = self.trunk(obs)
+        # features carry no gradient: learning how sure to be must not disturb what to do.
+        gaussian, features = self.mlp(obs)
         # (B, 2hA) -> 2 x (B, h, A)
-        mean, log_std = self.gaussian(features).view(-1, 2, self.chunk_size, self.action_size).unbind(1)
+        mean, log_std = gaussian.view(-1, 2, self.chunk_size, self.action_size).unbind(1)
         low, high = self.log_std_bounds
         log_std = low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)
         if self.chunk_size == 1:
             return mean, log_std, features.new_empty(len(features), 0)
-        # detached: learning how sure to be must not disturb what to do.
-        return mean, log_std, self.confidence(features.detach())
+        return mean, log_std, self.confidence(features)
 
     def noise_correlation(self):
         """rho, (A,)."""

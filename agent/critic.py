@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from agent.trunk import Trunk, orthogonal_linear
+from agent.mlp import MLP
 
 
 class Critic(nn.Module):
@@ -24,8 +24,7 @@ class Critic(nn.Module):
         one_hot_size = chunk_size if chunk_size > 1 else 0
         input_size = obs_size + chunk_size * action_size + one_hot_size
         self.critics = nn.ModuleList(
-            nn.Sequential(Trunk(input_size, hidden_dim, hidden_depth, layer_norm), orthogonal_linear(hidden_dim, 1))
-            for _ in range(num_critics)
+            MLP(input_size, hidden_dim, hidden_depth, 1, layer_norm) for _ in range(num_critics)
         )
 
     def forward(self, obs, actions, length):
@@ -37,4 +36,4 @@ class Critic(nn.Module):
             prefix = (steps < length[:, None]).unsqueeze(-1)  # (B, h, 1)
             one_hot = (steps + 1 == length[:, None]).to(obs.dtype)  # (B, h)
             x = torch.cat([obs, torch.where(prefix, actions, 0.0).flatten(1), one_hot], dim=1)  # (B, O + hA + h)
-        return torch.cat([critic(x) for critic in self.critics], dim=1).t()  # (B, C) -> (C, B)
+        return torch.cat([critic(x)[0] for critic in self.critics], dim=1).t()  # (B, C) -> (C, B)

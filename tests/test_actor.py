@@ -81,7 +81,7 @@ def test_first_action_is_a_plain_squashed_gaussian():
 def test_log_prob_is_finite_far_out():
     actor = make_actor()
     with torch.no_grad():
-        actor.gaussian.bias.fill_(40.0)
+        actor.mlp.layers[-1].bias.fill_(40.0)
     actions, log_prob, _ = actor.sample(torch.zeros(1, O), torch.zeros(1, H, A))
     assert (actions == 1).all() and torch.isfinite(log_prob).all()
 
@@ -99,7 +99,7 @@ def test_log_std_stays_within_its_bounds():
     assert log_std.max() - log_std.min() > 1.4
 
 
-def test_confidence_logits_do_not_reach_the_trunk():
+def test_confidence_logits_do_not_reach_the_hidden_layers():
     actor = make_actor(initial_confidence=0.7)
     _, _, logits = actor(torch.randn(5, O))
     torch.testing.assert_close(torch.sigmoid(logits), torch.full((5, H - 1), 0.7))
@@ -109,6 +109,6 @@ def test_confidence_logits_do_not_reach_the_trunk():
 
 def test_chunk_size_1_has_neither_confidence_nor_correlation():
     actor = make_actor(h=1)
-    assert {name.split(".")[0] for name, _ in actor.named_parameters()} == {"trunk", "gaussian"}
+    assert {name.split(".")[0] for name, _ in actor.named_parameters()} == {"mlp"}
     _, _, logits = actor(torch.randn(5, O))
     assert logits.shape == (5, 0)

@@ -56,18 +56,18 @@ def plain_q(critic, c, obs, actions, layer_norm):
     """Critic c of the stack as an ordinary network on (s, a)."""
     x = torch.cat([obs, actions], 1)
     for layer in (0, 1):
-        name = f"critics.{c}.0.layers.{layer}"
+        name = f"critics.{c}.layers.{layer}"
         x = x @ critic[f"{name}.weight"].t() + critic[f"{name}.bias"]
         if layer_norm:
             x = (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
         x = x.clamp(min=0)
-    return (x @ critic[f"critics.{c}.1.weight"].t() + critic[f"critics.{c}.1.bias"]).squeeze(1)
+    return (x @ critic[f"critics.{c}.layers.2.weight"].t() + critic[f"critics.{c}.layers.2.bias"]).squeeze(1)
 
 
 def plain_policy(actor, obs):
-    x = F.relu(F.linear(obs, actor["trunk.layers.0.weight"], actor["trunk.layers.0.bias"]))
-    x = F.relu(F.linear(x, actor["trunk.layers.1.weight"], actor["trunk.layers.1.bias"]))
-    mean, log_std = F.linear(x, actor["gaussian.weight"], actor["gaussian.bias"]).chunk(2, 1)
+    x = F.relu(F.linear(obs, actor["mlp.layers.0.weight"], actor["mlp.layers.0.bias"]))
+    x = F.relu(F.linear(x, actor["mlp.layers.1.weight"], actor["mlp.layers.1.bias"]))
+    mean, log_std = F.linear(x, actor["mlp.layers.2.weight"], actor["mlp.layers.2.bias"]).chunk(2, 1)
     log_std = -5 + 3.5 * (torch.tanh(log_std) + 1)
     return TransformedDistribution(Normal(mean, log_std.exp()), [TanhTransform(cache_size=1)]), mean, log_std
 
@@ -121,9 +121,9 @@ def test_chunk_size_1_is_plain_sac(make_agent, layer_norm):
 def looped_sample(agent, actor, obs, z):
     """Plan of one state: actions (h, A), log-likelihood of each step, confidences (h,), by the formulas in turn."""
     h = agent.chunk_size
-    x = F.relu(F.linear(obs, actor["trunk.layers.0.weight"], actor["trunk.layers.0.bias"]))
-    x = F.relu(F.linear(x, actor["trunk.layers.1.weight"], actor["trunk.layers.1.bias"]))
-    mean, log_std = F.linear(x, actor["gaussian.weight"], actor["gaussian.bias"]).view(2, h, A)
+    x = F.relu(F.linear(obs, actor["mlp.layers.0.weight"], actor["mlp.layers.0.bias"]))
+    x = F.relu(F.linear(x, actor["mlp.layers.1.weight"], actor["mlp.layers.1.bias"]))
+    mean, log_std = F.linear(x, actor["mlp.layers.2.weight"], actor["mlp.layers.2.bias"]).view(2, h, A)
     log_std = -5 + 3.5 * (torch.tanh(log_std) + 1)
     logits = F.linear(x.detach(), actor["confidence.weight"], actor["confidence.bias"])
     rho = torch.sigmoid(actor["correlation_logit"])
