@@ -1,6 +1,7 @@
 """Where the time of a training step goes: act, environment, add, sample, update, log.
 
-Runs train.py's own loop with a stopwatch around each part; videos, evaluations and random steps are left out.
+Runs train.py's own loop with a stopwatch around each part, once gradients are compiled; videos, evaluations and the
+steps before are left out.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-SEED_STEPS, STEPS = 1000, 3000
+SEED_STEPS, WARM_UP, STEPS = 1000, 1100, 3000
 PARTS = ("act", "environment", "add", "sample", "update", "log")
 
 
@@ -44,7 +45,7 @@ class Stopwatch:
 
 
 def measure(task, flags):
-    """Microseconds a step of each part, random steps at the start excluded."""
+    """Microseconds a step of each part."""
     import evaluate
     import train
     from agent import SACAgent
@@ -69,20 +70,20 @@ def measure(task, flags):
     evaluate.evaluate = lambda *args, **kwargs: {"step": kwargs["step"], "return": 0.0, "k": 0.0}
     for method in methods:
         watch.wrap(*method)
-    # The random steps end where the first update starts.
-    first_update, update = [], SACAgent.update
+    started, update = [], SACAgent.update
 
-    def start(*args):
-        if not first_update:
+    def start(agent, batch):
+        if agent.num_updates == WARM_UP:
             watch.seconds.clear()
-            first_update.append(time.perf_counter())
-        return update(*args)
+            started.append(time.perf_counter())
+        return update(agent, batch)
 
     SACAgent.update = start
-    command = f"--env {task} --num_train_steps {SEED_STEPS + STEPS} --num_seed_steps {SEED_STEPS} --no-save_video"
+    command = f"--env {task} --num_train_steps {SEED_STEPS + WARM_UP + STEPS} --num_seed_steps {SEED_STEPS}"
+    command += " --no-save_video --compile on"
     try:
         train.train(parse_args([*command.split(), *flags]))
-        total = time.perf_counter() - first_update[0]
+        total = time.perf_counter() - started[0]
     finally:
         evaluate.evaluate = evaluation
         for (owner, name, _), original in zip(methods, originals, strict=True):
