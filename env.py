@@ -2,9 +2,12 @@
 
 import difflib
 import importlib.metadata
+import math
 
 import gymnasium as gym
 import numpy as np
+
+from errors import Refusal
 
 MUJOCO_PIN = "3.17.0"  # as in requirements.txt
 # Every DM Control task but lqr ends by itself after so many control steps.
@@ -13,10 +16,10 @@ UNBOUNDED = 1e6  # an actuator without a control range has bounds of 1e10
 
 
 def check_mujoco():
-    """Raise RuntimeError, naming the pin, if the installed mujoco is one that dm_control cannot load tasks with."""
+    """Raise Refusal, naming the pin, if the installed mujoco is one that dm_control cannot load tasks with."""
     installed = importlib.metadata.version("mujoco")
     if installed.split(".")[0] != MUJOCO_PIN.split(".")[0]:
-        raise RuntimeError(
+        raise Refusal(
             f"mujoco {installed} is installed, with which dm_control cannot load tasks; "
             f"install the pinned one: pip install mujoco=={MUJOCO_PIN}"
         )
@@ -42,7 +45,7 @@ def make_env(name, action_repeat=1, render_size=None):
 
     Raises:
         ValueError: unknown name (with near matches), or spaces that are not bounded boxes.
-        RuntimeError: an unusable version of mujoco.
+        Refusal: an unusable version of mujoco.
     """
     tasks = dm_control_tasks()
     env = DMControlEnv(*tasks[name], render_size) if name in tasks else _make_gymnasium(name, tasks, render_size)
@@ -70,6 +73,37 @@ def _make_gymnasium(name, tasks, render_size):
     return gym.wrappers.TransformObservation(env, lambda obs: obs.astype(np.float32), space)
 
 
+def max_episode_steps(env):
+    """Steps after which an episode is truncated; infinity where nothing says so."""
+    if isinstance(env.unwrapped, DMControlEnv):
+        repeat = env._repeat if isinstance(env, ActionRepeat) else 1
+        return math.ceil(MAX_EPISODE_STEPS / repeat)
+    return env.spec.max_episode_steps or math.inf
+
+
+def random_state(env):
+    """All random streams of an environment and of its action space, as plain data.
+
+    Between two episodes this is the whole state of an environment whose reset() forgets the last episode.
+    """
+    task = env.unwrapped
+    state = {"action_space": env.action_space.np_random.bit_generator.state}
+    if isinstance(task, DMControlEnv):
+        name, keys, *rest = task.task_random.get_state()
+        return state | {"task": [name, keys.tolist(), *rest]}
+    return state | {"env": task.np_random.bit_generator.state}
+
+
+def set_random_state(env, state):
+    """Take over what `random_state` gave."""
+    env.action_space.np_random.bit_generator.state = state["action_space"]
+    if isinstance(env.unwrapped, DMControlEnv):
+        name, keys, *rest = state["task"]
+        env.unwrapped.task_random.set_state((name, np.array(keys, np.uint32), *rest))
+    else:
+        env.unwrapped.np_random.bit_generator.state = state["env"]
+
+
 class DMControlEnv(gym.Env):
     """A task of the DM Control suite; a time limit is `truncated`, an end by the task itself `terminated`.
 
@@ -80,7 +114,9 @@ class DMControlEnv(gym.Env):
 
     def __init__(self, domain, task, render_size=None):
         from dm_control import suite
+        from dm_control.rl.control import PhysicsError
 
+        self._PhysicsError = PhysicsError
         self._env = suite.load(domain, task, task_kwargs={"random": 0})
         if render_size is None:
             # quadruped_escape would open a renderer, and fail without one, to tell it about the new terrain.
@@ -97,22 +133,36 @@ class DMControlEnv(gym.Env):
         size = sum(int(np.prod(spec.shape)) for spec in self._env.observation_spec().values())
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
+    @property
+    def task_random(self):
+        """The numpy RandomState that the task draws from."""
+        return self._env.task.random
+
     def reset(self, *, seed=None, options=None):
         """A new episode; seed restarts the task's random stream."""
         super().reset(seed=seed)
         if seed is not None:
             self._env.task.random.seed(seed % 2**32)
         self._num_steps = 0
-        return self._flatten(self._env.reset().observation), {}
+        self._last_obs = self._flatten(self._env.reset().observation)
+        return self._last_obs, {}
 
     def step(self, action):
-        """Apply an action (A,) in [-1, 1] for one control step."""
+        """Apply an action (A,) in [-1, 1] for one control step.
+
+        A simulation that diverges ends the episode: terminated, with reward 0, the observation before it and
+        {"diverged": True}. No reward of the suite is lower, so that the agent learns to stay away.
+        """
         action = np.asarray(action, np.float64)
-        time_step = self._env.step(self._low + (action + 1) * 0.5 * (self._high - self._low))
         self._num_steps += 1
+        try:
+            time_step = self._env.step(self._low + (action + 1) * 0.5 * (self._high - self._low))
+        except self._PhysicsError:
+            return self._last_obs, 0.0, True, False, {"diverged": True}
         terminated = time_step.last() and time_step.discount == 0
         truncated = not terminated and (time_step.last() or self._num_steps >= MAX_EPISODE_STEPS)
-        return self._flatten(time_step.observation), float(time_step.reward), terminated, truncated, {}
+        self._last_obs = self._flatten(time_step.observation)
+        return self._last_obs, float(time_step.reward), terminated, truncated, {}
 
     def render(self):
         """The present state as (render_size, render_size, 3) uint8."""

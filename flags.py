@@ -4,6 +4,9 @@ import argparse
 import math
 import re
 
+from errors import Refusal
+from run_dir import find_run
+
 
 def number(kind, low=-math.inf, high=math.inf, open_low=False, open_high=False):
     """An argparse type: a finite int or float within an interval; 1e6 is an int too."""
@@ -33,6 +36,13 @@ NON_NEGATIVE = number(float, 0)
 FRACTION = number(float, 0, 1)
 BELOW_ONE = number(float, 0, 1, open_high=True)
 FINITE = number(float)
+
+
+# What a resumed run may do differently; everything else would make it another run.
+MAY_CHANGE = {
+    *("num_train_steps", "eval_frequency", "num_eval_episodes", "checkpoint_frequency", "resume"),
+    *("log_frequency", "log_save_tb", "save_video", "video_size", "device", "num_threads", "compile"),
+}
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -92,10 +102,17 @@ def build_parser():
     flag("num_eval_episodes", POSITIVE_INT, 10,
          "episodes of an evaluation")
 
+    flag("checkpoint_frequency", NON_NEGATIVE_INT, 10_000,
+         "steps between two checkpoints, each taken at the end of an episode; 0 takes none")
+    flag("resume", str, None,
+         "continue a run from its last checkpoint: its directory, or auto for the newest run under exp/ with this "
+         "--experiment, --env, --chunk_size and --seed, if there is one. Flags that are not given are the run's",
+         metavar="DIR")
+
     group = parser.add_argument_group("environment")
     flag("env", str, None,
          "DM Control task (cheetah_run, ball_in_cup_catch, ...) or Gymnasium id (Pendulum-v1, HalfCheetah-v5, "
-         "module:Id-v0)", metavar="NAME", required=True)
+         "module:Id-v0)", metavar="NAME")
     flag("action_repeat", POSITIVE_INT, 1,
          "control steps that each action is applied for; one agent step all the same")
 
@@ -167,9 +184,26 @@ def build_parser():
 
 
 def parse_args(argv=None):
-    """The flags of a run, checked against each other."""
+    """The flags of a run, checked against each other. With --resume, those not given are the run's own.
+
+    `resume` is then the directory of the run, or None where auto has found none.
+    """
     parser = build_parser()
     args = parser.parse_args(argv)
+    if args.env is None and args.resume in (None, "auto"):
+        parser.error("the following argument is required: --env")
+    if args.resume is not None:
+        try:
+            directory, saved = find_run(args)
+        except Refusal as error:
+            parser.error(f"argument --resume: {error}")
+        args = parser.parse_args(argv, argparse.Namespace(**saved))
+        args.resume = directory
+        fixed = [name for name in saved if name in vars(args) and name not in MAY_CHANGE]
+        now = {name: list(v) if isinstance(v := getattr(args, name), tuple) else v for name in fixed}
+        differing = [f"--{name} is {saved[name]} there, not {now[name]}" for name in fixed if now[name] != saved[name]]
+        if differing:
+            parser.error(f"argument --resume: {directory} cannot go on with other flags: {', '.join(differing)}")
     if not re.fullmatch(r"[\w.-]+", args.experiment):
         parser.error("argument --experiment: only letters, digits, '.', '_' and '-' are allowed")
     for name, limit in (("num_seed_steps", "num_train_steps"), ("batch_size", "replay_buffer_capacity")):

@@ -10,33 +10,53 @@ import numpy as np
 from termcolor import colored
 from tqdm import tqdm
 
+from errors import Failure, writing
+
 LINE_INTERVAL = 1.0  # seconds between two printed train lines; short episodes would flood the terminal
 
 
 class CsvLog:
-    """Appends rows to a CSV file. A column that first appears late is added to the header, earlier rows stay empty."""
+    """Appends rows to a CSV file. A column that first appears late is added to the header, earlier rows stay empty.
 
-    def __init__(self, path):
+    Args:
+        path: the file. Rows that it already has are kept up to those of `last_step`; a line that was not written to
+            its end is dropped.
+        last_step: see path.
+    """
+
+    def __init__(self, path, last_step=0):
         self._path = path
         self._columns = []
+        if os.path.exists(path):
+            columns, rows = self._read()
+            self._replace(columns, [row for row in rows if int(row["step"]) <= last_step])
 
     def write(self, row):
-        """Append row, a dict, and flush it to disk."""
-        new = [name for name in row if name not in self._columns]
-        if new:
-            self._extend(new)
-        with open(self._path, "a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        """Append row, a dict, and hand it to the system."""
+        with writing(self._path):
+            new = [name for name in row if name not in self._columns]
+            if new:
+                self._replace(self._columns + new, self._read()[1] if self._columns else [])
+            with open(self._path, "a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
 
-    def _extend(self, new):
-        rows = []
+    def sync(self):
+        """Wait until all rows are on the disk."""
         if self._columns:
-            with open(self._path, newline="") as file:
-                rows = list(csv.DictReader(file))
-        self._columns = self._columns + new
+            with writing(self._path), open(self._path, "rb+") as file:
+                os.fsync(file.fileno())
+
+    def _read(self):
+        """Columns, and the rows that are whole."""
+        with open(self._path, newline="") as file:
+            reader = csv.DictReader(line for line in file if line.endswith("\n"))
+            return list(reader.fieldnames or []), list(reader)
+
+    def _replace(self, columns, rows):
+        self._columns = columns
         scratch = f"{self._path}.tmp"
         with open(scratch, "w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
         os.replace(scratch, self._path)
@@ -48,10 +68,17 @@ class MeanMetrics:
     def __init__(self):
         self._values = defaultdict(list)
 
-    def record(self, metrics):
-        """Take in the tensors that `SACAgent.update` returned: the one place that waits for the device."""
+    def record(self, metrics, step):
+        """Take in the tensors that `SACAgent.update` returned: the one place that waits for the device.
+
+        Raises:
+            Failure: a loss is not finite.
+        """
         for name, value in metrics.items():
-            self._values[name].append(value.cpu().numpy())
+            value = value.cpu().numpy()
+            if name.endswith("_loss") and not np.isfinite(value):
+                raise Failure(f"step {step}: training has diverged: {name} is {value}")
+            self._values[name].append(value)
 
     def pop(self):
         """The means since the last call as a flat dict; a vector's entries are named after planned steps 2..h."""
@@ -74,34 +101,40 @@ class Logger:
         args: the run's flags, a dict, shown by TensorBoard as hyperparameters.
         total_steps: of the run, for the progress bar.
         save_tb: whether to write TensorBoard events.
+        last_step: of the checkpoint that the run continues from; what was logged after it is dropped.
     """
 
-    def __init__(self, run_dir, args, total_steps, save_tb):
-        self._train_csv = CsvLog(os.path.join(run_dir, "train.csv"))
-        self._eval_csv = CsvLog(os.path.join(run_dir, "eval.csv"))
+    def __init__(self, run_dir, args, total_steps, save_tb, last_step=0):
+        self._run_dir = run_dir
+        self._train_csv = CsvLog(os.path.join(run_dir, "train.csv"), last_step)
+        self._eval_csv = CsvLog(os.path.join(run_dir, "eval.csv"), last_step)
         self._updates = MeanMetrics()
         self._writer = None
         if save_tb:
             from torch.utils.tensorboard import SummaryWriter
             from torch.utils.tensorboard.summary import hparams
 
-            self._writer = SummaryWriter(run_dir)
+            # TensorBoard hides what earlier files hold from purge_step on.
+            self._writer = SummaryWriter(run_dir, purge_step=last_step + 1 if last_step else None)
             # Written first, so that an unfinished run can be compared too; the metric is the last eval/return.
             flags = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in args.items()}
             self._session_start, self._session_info, self._session_end = hparams(flags, {"eval/return": 0.0})
             self._writer.file_writer.add_summary(self._session_start)
             self._writer.file_writer.add_summary(self._session_info)
         # disable=None: no bar where the terminal is a file or a pipe.
-        self._bar = tqdm(total=total_steps, unit="step", disable=None, dynamic_ncols=True)
+        self._bar = tqdm(total=total_steps, initial=last_step, unit="step", disable=None, dynamic_ncols=True)
+        if not self._bar.disable:
+            self._bar._time = time.monotonic  # tqdm's own clock is the wall clock, which may be set back
+            self._bar.start_t = self._bar.last_print_t = time.monotonic()
         self._last_line = -np.inf
 
     def step(self):
         """Advance the progress bar by one environment step."""
         self._bar.update()
 
-    def record_update(self, metrics):
-        """Take in the metrics of one update for the next train row."""
-        self._updates.record(metrics)
+    def record_update(self, metrics, step):
+        """Take in the metrics of one update, at a step, for the next train row."""
+        self._updates.record(metrics, step)
 
     def log_train(self, row, lengths, confidences):
         """A train row, at the end of an episode.
@@ -117,9 +150,10 @@ class Logger:
         if self._writer and len(lengths):
             # Not train/k: TensorBoard drops a histogram that shares its tag with a scalar.
             h = np.shape(confidences)[1]
-            self._writer.add_histogram("plans/k", np.asarray(lengths), row["step"], bins=np.arange(0.5, h + 1))
-            if h > 1:
-                self._writer.add_histogram("plans/confidence", np.asarray(confidences)[:, 1:], row["step"])
+            with writing(self._run_dir):
+                self._writer.add_histogram("plans/k", np.asarray(lengths), row["step"], bins=np.arange(0.5, h + 1))
+                if h > 1:
+                    self._writer.add_histogram("plans/confidence", np.asarray(confidences)[:, 1:], row["step"])
         self._bar.set_postfix({"return": f"{row['return']:.1f}", "k": f"{row['k']:.2f}"}, refresh=False)
         if time.perf_counter() - self._last_line > LINE_INTERVAL:
             self._last_line = time.perf_counter()
@@ -133,21 +167,32 @@ class Logger:
 
     def print(self, text):
         """A line on the terminal that does not tear the progress bar."""
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read it has gone, as in `train.py | head`: the run goes on without
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def sync(self):
+        """Wait until everything logged so far is on the disk, where a checkpoint may rely on it."""
+        self._train_csv.sync()
+        self._eval_csv.sync()
 
     def close(self):
         """Finish the TensorBoard file and the bar."""
         if self._writer:
-            self._writer.file_writer.add_summary(self._session_end)
-            self._writer.close()
+            with writing(self._run_dir):
+                self._writer.file_writer.add_summary(self._session_end)
+                self._writer.close()
         self._bar.close()
 
     def _scalars(self, group, row):
         if self._writer:
-            for name, value in row.items():
-                if name != "step":
-                    self._writer.add_scalar(f"{group}/{name}", value, row["step"])
+            with writing(self._run_dir):
+                for name, value in row.items():
+                    if name != "step":
+                        self._writer.add_scalar(f"{group}/{name}", value, row["step"])
+                self._writer.flush()
 
     def _print(self, label, colour, row, names):
         fields = (f"{name} {row[name]:.6g}" for name in names if name in row)

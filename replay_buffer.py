@@ -53,10 +53,15 @@ class ReplayBuffer:
         self.chunk_size, self.committed_windows = chunk_size, committed_windows
         self.device, self.rng = torch.device(device), rng
         self.rows = np.zeros((capacity, obs_size + action_size + 2), np.float32)
-        self.head = 0  # where the next step goes
+        self.num_rows = 0  # written for good so far; the next step is row number num_rows, at num_rows % capacity
         self.size = 0  # rows in use, the newest end mark included
         self._offsets = np.arange(chunk_size + 1)
         self._discounts = (discount**self._offsets).astype(np.float32)
+
+    @staticmethod
+    def num_bytes(obs_size, action_size, capacity):
+        """Memory that the ring takes."""
+        return 4 * (obs_size + action_size + 2) * capacity
 
     def add(self, obs, action, reward, next_obs, terminated, truncated, steps_left=1):
         """Append a step.
@@ -69,18 +74,18 @@ class ReplayBuffer:
             truncated: the episode ends here all the same.
             steps_left: in the executed plan, this step included.
         """
-        row = self.rows[self.head]
+        row = self.rows[self.num_rows % self.capacity]
         row[: self.obs_size] = obs
         row[self.obs_size : -2] = action
         row[-2] = reward
         row[-1] = steps_left
-        self.head = (self.head + 1) % self.capacity
-        end = self.rows[self.head]
+        self.num_rows += 1
+        end = self.rows[self.num_rows % self.capacity]
         end[: self.obs_size] = next_obs
         end[-1] = -1 if terminated else 0
-        self.size = max(self.size, self.head + 1) if self.head else self.capacity
+        self.size = min(self.num_rows + 1, self.capacity)
         if terminated or truncated:
-            self.head = (self.head + 1) % self.capacity
+            self.num_rows += 1
 
     def sample(self, batch_size):
         """Draw B windows: the start uniform over all steps, j uniform over 1..(steps left in the episode, at most h).
@@ -127,11 +132,25 @@ class ReplayBuffer:
             recent=recent,
         )
 
+    def live_rows(self, since=0):
+        """The numbers of the rows from `since` on that the ring still holds; exact between two episodes."""
+        return range(max(since, self.num_rows - self.size), self.num_rows)
+
+    def read(self, numbers):
+        """The rows of a range of numbers, (len(numbers), O + A + 2)."""
+        return self.rows.take(np.asarray(numbers) % self.capacity, axis=0)
+
+    def restore(self, numbers, rows):
+        """Put back what `read` gave, oldest first."""
+        self.rows[np.asarray(numbers) % self.capacity] = rows
+        self.num_rows = numbers.stop
+        self.size = min(self.size + len(rows), self.capacity)
+
     def _draw_steps(self, batch_size, recent_size):
         """Row indices of B steps of the whole ring and of R of the newest; draws that hit an end mark are repeated."""
 
         def draw():
-            newest = self.head - self.rng.integers(1, min(RECENT_STEPS, self.size) + 1, recent_size)
+            newest = self.num_rows - self.rng.integers(1, min(RECENT_STEPS, self.size) + 1, recent_size)
             return np.concatenate([self.rng.integers(self.size, size=batch_size), newest % self.capacity])
 
         index = draw()

@@ -3,18 +3,21 @@
 python train.py --env cheetah_run                               adaptive chunks of up to 5 actions
 python train.py --env cheetah_run --confidence_threshold 0      chunks of always 5 actions (Q-chunking)
 python train.py --env cheetah_run --chunk_size 1                plain SAC
+python train.py --resume exp/RUN                                go on where a run was interrupted
 tensorboard --logdir exp
 """
 
-import importlib.metadata
-import json
+import math
 import os
-import re
-import subprocess
+import signal
 import sys
 import time
+import warnings
+from contextlib import contextmanager
 
+from errors import Failure, Refusal, writing
 from flags import parse_args
+from run_dir import finished_steps, lock, make_run_dir, mark_finished, save_args, versions
 
 # torch, mujoco and the rest are imported by train(): --help and a bad flag are answered at once.
 
@@ -22,43 +25,35 @@ COMPILE_FROM = 1000  # updates: what is wrong with a run shows before it stops t
 COMPILE_WORTH = 30_000  # updates after which compilation has paid for itself, with some to spare
 
 
-def make_run_dir(args):
-    """A new directory under exp/ that no other run can get."""
-    env_name = re.sub(r"[^\w.-]", "_", args.env)
-    name = f"{args.experiment}-{env_name}-h{args.chunk_size}-s{args.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-    attempt = 1
-    while True:
-        run_dir = os.path.join("exp", name if attempt == 1 else f"{name}-{attempt}")
-        try:
-            os.makedirs(run_dir)  # fails if it exists: of two runs started at once one goes on to the next name
-            return run_dir
-        except FileExistsError:
-            attempt += 1
+@contextmanager
+def stop_signals():
+    """A list that SIGINT and SIGTERM are put in; the second one ends the process at once."""
+    received = []
 
+    def receive(number, _):
+        received.append(number)
+        for name in handlers:
+            signal.signal(name, signal.SIG_DFL)
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"stopping at the end of the episode; once more stops at once\n")
 
-def save_args(run_dir, args):
-    """args.json: every flag, the command, package versions and the git commit of this file, if there is one."""
-    packages = ("torch", "numpy", "mujoco", "dm_control", "gymnasium")
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    git = subprocess.run(describe, cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True, text=True)
-    record = {
-        "args": vars(args),
-        "command": sys.argv,
-        "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in packages},
-        "git_commit": git.stdout.strip() or None,
-    }
-    with open(os.path.join(run_dir, "args.json"), "w") as file:
-        json.dump(record, file, indent=2)
-
-
-def refuse(sentence):
-    """End because of a mistake in the flags or the set-up."""
-    print(f"train.py: error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    handlers = {name: signal.signal(name, receive) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
 
 
 def train(args):
-    """The whole run: collect, update, evaluate, log."""
+    """The whole run: collect, update, evaluate, log, checkpoint.
+
+    Returns:
+        exit status: 0, or 128 + the number of the signal that ended it.
+
+    Raises:
+        Refusal, Failure: see `errors`.
+    """
     import video
 
     # Before anything imports dm_control, which settles on a renderer then.
@@ -72,26 +67,28 @@ def train(args):
 
     from agent import SACAgent, compilation
     from agent.chunking import ChunkExecutor, Plan
-    from env import make_env
+    from checkpoint import Checkpoints
+    from env import make_env, max_episode_steps, random_state, set_random_state
     from evaluate import evaluate
     from logger import Logger
     from replay_buffer import ReplayBuffer
-    from utils import choose_device, numpy_generator
+    from utils import choose_device, memory_limit, numpy_generator
 
     try:
         device = choose_device(args.device)
     except ValueError as error:
-        refuse(f"argument --device: {error}")
+        raise Refusal(f"argument --device: {error}") from error
     try:
         env = make_env(args.env, args.action_repeat)
     except ValueError as error:
-        refuse(f"argument --env: {error}")
-    except RuntimeError as error:
-        refuse(error)
+        raise Refusal(f"argument --env: {error}") from error
+    longest = max_episode_steps(env)
+    if args.chunk_size > longest:
+        raise Refusal(f"argument --chunk_size: {args.chunk_size} is longer than an episode of {longest} steps")
     film = args.save_video
     eval_env = make_env(args.env, args.action_repeat, args.video_size if film else None)
     if film and (problem := video.why_not_filmed(eval_env)):
-        print(f"warning: training without video: {problem}", file=sys.stderr)
+        warnings.warn(f"training without video: {problem}", stacklevel=1)
         film, eval_env = False, make_env(args.env, args.action_repeat)
     if args.num_threads is None:
         args.num_threads = 1 if device.type == "cpu" and args.hidden_dim <= 512 else os.cpu_count()
@@ -102,15 +99,24 @@ def train(args):
             "on" if device.type == "cpu" and updates >= COMPILE_WORTH and compilation.has_compiler() else "off"
         )
     elif args.compile == "on" and device.type == "cpu" and not compilation.has_compiler():
-        refuse("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
+        raise Refusal("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
 
     obs_size, action_size = env.observation_space.shape[0], env.action_space.shape[0]
     agent = SACAgent.from_flags(obs_size, action_size, vars(args) | {"device": device})
     agent.compile_from = COMPILE_FROM if args.compile == "on" else None
+    capacity = min(
+        args.replay_buffer_capacity, 2 * args.num_train_steps + 1
+    )  # all a run can fill: rows of 1-step episodes
+    size, limit = ReplayBuffer.num_bytes(obs_size, action_size, capacity), memory_limit()
+    if limit is not None and size > limit:
+        raise Refusal(
+            f"argument --replay_buffer_capacity: {capacity:,} steps of {args.env} take {size / 1e9:,.1f} GB of memory; "
+            f"there are {limit / 1e9:,.1f} GB"
+        )
     buffer = ReplayBuffer(
         obs_size,
         action_size,
-        min(args.replay_buffer_capacity, 2 * args.num_train_steps + 1),  # all a run can fill: two rows a 1-step episode
+        capacity,
         args.chunk_size,
         args.discount,
         args.windows == "committed",
@@ -130,68 +136,146 @@ def train(args):
         args.commit_epsilon if args.windows == "committed" else 0.0,
         numpy_generator(args.seed, "commit"),
     )
-
-    run_dir = make_run_dir(args)
-    save_args(run_dir, args)
-    if film:
-        os.mkdir(os.path.join(run_dir, "video"))
-    logger = Logger(run_dir, vars(args), args.num_train_steps, args.log_save_tb)
-    logger.print(f"run directory {run_dir}")
-
     env.action_space.seed(args.seed)
-    obs, _ = env.reset(seed=args.seed)
-    episode, episode_return, length, started = 1, 0.0, 0, time.perf_counter()
-    for step in range(1, args.num_train_steps + 1):
-        action = executor(obs)
-        next_obs, reward, terminated, truncated, _ = env.step(action)
-        buffer.add(obs, action, reward, next_obs, terminated, truncated, executor.steps_left)
-        obs = next_obs
-        episode_return += reward
-        length += 1
 
-        if step > args.num_seed_steps:
-            for _ in range(int(step * args.updates_per_step) - int((step - 1) * args.updates_per_step)):
-                metrics = agent.update(buffer.sample(args.batch_size))
-                if agent.num_updates % args.log_frequency == 0:
-                    logger.record_update(metrics)
-
-        if terminated or truncated:
-            duration = time.perf_counter() - started
-            row = {
-                "step": step,
-                "episode": episode,
-                "return": episode_return,
-                "length": length,
-                "duration": duration,
-                "steps_per_second": length / duration,
-                "k": float(np.mean(executor.lengths)),
-            }
-            logger.log_train(row, executor.lengths, executor.confidences)
-            obs, _ = env.reset()
-            executor.reset()
-            episode, episode_return, length, started = episode + 1, 0.0, 0, time.perf_counter()
-
-        if step % args.eval_frequency == 0 or step == args.num_train_steps:
-            paused = time.perf_counter()
-            row = evaluate(
-                agent,
-                eval_env,
-                step=step,
-                seed=args.seed,
-                num_episodes=args.num_eval_episodes,
-                confidence_threshold=args.confidence_threshold,
-                video_path=os.path.join(run_dir, "video", f"{step}.mp4") if film else None,
-            )
-            logger.log_eval(row)
-            started += time.perf_counter() - paused
-        logger.step()
-
-    torch.save(
-        {"args": vars(args), "obs_size": obs_size, "action_size": action_size, "actor": agent.actor.state_dict()},
-        os.path.join(run_dir, "policy.pt"),
+    run_dir = args.resume or make_run_dir(args)
+    checkpoints = Checkpoints(run_dir)
+    conditions = (
+        versions() | {name: getattr(args, name) for name in ("num_threads", "compile")} | {"device": device.type}
     )
-    logger.close()
+
+    def save():
+        if not agent.is_finite():
+            raise Failure(f"step {step}: training has diverged: not all weights are finite")
+        logger.sync()
+        state = {
+            "episode": episode,
+            "conditions": conditions,
+            "agent": agent.state_dict(),
+            "env": random_state(env),
+            "replay": buffer.rng.bit_generator.state,
+            "executor": executor.rng.bit_generator.state,
+        }
+        checkpoints.save(step, state, buffer)
+
+    def restore():
+        step, state, problems = checkpoints.load(buffer)
+        agent.load_state_dict(state["agent"])
+        set_random_state(env, state["env"])
+        buffer.rng.bit_generator.state = state["replay"]
+        executor.rng.bit_generator.state = state["executor"]
+        problems += [
+            f"{name} was {then} and is {conditions[name]}: the run will not continue bit for bit"
+            for name, then in state["conditions"].items()
+            if conditions[name] != then
+        ]
+        for problem in problems:
+            warnings.warn(problem, stacklevel=1)
+        return step, state["episode"]
+
+    def check(what, values, total):
+        if not math.isfinite(total):  # of the sum: one look instead of one a value
+            raise Failure(f"step {step}: {what} is not finite: {values}")
+
+    with lock(run_dir), stop_signals() as stop:
+        if args.resume and (finished := finished_steps(run_dir)) >= args.num_train_steps:
+            print(f"{run_dir} has finished: {finished} of {args.num_train_steps} steps")
+            return 0
+        step, episode = restore() if args.resume else (0, 1)
+        save_args(run_dir, args, step)
+        if film:
+            os.makedirs(os.path.join(run_dir, "video"), exist_ok=True)
+        logger = Logger(run_dir, vars(args), args.num_train_steps, args.log_save_tb, step)
+        logger.print(f"run directory {run_dir}" + (f", continued from step {step}" if args.resume else ""))
+        next_checkpoint = step + args.checkpoint_frequency
+        if args.checkpoint_frequency and step == 0:
+            save()  # a run that is killed early can be continued too
+
+        obs, _ = env.reset(seed=None if step else args.seed)
+        check("the environment's observation", obs, obs.sum())
+        episode_return, length, started = 0.0, 0, time.perf_counter()
+        while step < args.num_train_steps:
+            step += 1
+            action = executor(obs)
+            check("the policy's action", action, action.sum())
+            next_obs, reward, terminated, truncated, info = env.step(action)
+            check("the environment's reward", reward, reward)
+            check("the environment's observation", next_obs, next_obs.sum())
+            buffer.add(obs, action, reward, next_obs, terminated, truncated, executor.steps_left)
+            obs = next_obs
+            episode_return += reward
+            length += 1
+
+            if step > args.num_seed_steps:
+                for _ in range(int(step * args.updates_per_step) - int((step - 1) * args.updates_per_step)):
+                    metrics = agent.update(buffer.sample(args.batch_size))
+                    if agent.num_updates % args.log_frequency == 0:
+                        logger.record_update(metrics, step)
+
+            episode_over = terminated or truncated
+            if episode_over:
+                if info.get("diverged"):
+                    logger.print(f"step {step}: the simulation diverged, which ended the episode")
+                duration = time.perf_counter() - started
+                row = {
+                    "step": step,
+                    "episode": episode,
+                    "return": episode_return,
+                    "length": length,
+                    "duration": duration,
+                    "steps_per_second": length / duration,
+                    "k": float(np.mean(executor.lengths)),
+                }
+                logger.log_train(row, executor.lengths, executor.confidences)
+                executor.reset()
+                episode, episode_return, length, started = episode + 1, 0.0, 0, time.perf_counter()
+
+            if step % args.eval_frequency == 0 or step == args.num_train_steps:
+                paused = time.perf_counter()
+                row = evaluate(
+                    agent,
+                    eval_env,
+                    step=step,
+                    seed=args.seed,
+                    num_episodes=args.num_eval_episodes,
+                    confidence_threshold=args.confidence_threshold,
+                    video_path=os.path.join(run_dir, "video", f"{step}.mp4") if film else None,
+                )
+                logger.log_eval(row)
+                started += time.perf_counter() - paused
+            logger.step()
+
+            if episode_over:
+                if args.checkpoint_frequency and (stop or step >= min(next_checkpoint, args.num_train_steps)):
+                    save()
+                    next_checkpoint = step + args.checkpoint_frequency
+                if not stop:
+                    obs, _ = env.reset()
+                    check("the environment's observation", obs, obs.sum())
+            if stop and (episode_over or not args.checkpoint_frequency):
+                logger.close()
+                return 128 + stop[0]
+
+        path = os.path.join(run_dir, "policy.pt")
+        policy = {"args": vars(args), "obs_size": obs_size, "action_size": action_size}
+        with writing(path):
+            torch.save(policy | {"actor": agent.actor.state_dict()}, f"{path}.tmp")
+            os.replace(f"{path}.tmp", path)
+        logger.close()
+        mark_finished(run_dir, step)
+        return 0
+
+
+def main():
+    """The command line; every error is one sentence."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    args = parse_args()
+    try:
+        sys.exit(train(args))
+    except (Refusal, Failure) as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, Refusal) else 1)
 
 
 if __name__ == "__main__":
-    train(parse_args())
+    main()

@@ -1,4 +1,6 @@
-"""Random streams and devices."""
+"""Random streams, devices and memory."""
+
+import os
 
 import numpy as np
 import torch
@@ -33,3 +35,16 @@ def choose_device(name):
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"{name} is not usable here: {str(error).splitlines()[0]}") from error
     return device
+
+
+def memory_limit():
+    """Bytes of memory that this process may use, or None where the system does not say."""
+    limits = []
+    if hasattr(os, "sysconf"):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    try:
+        with open("/sys/fs/cgroup/memory.max") as file:  # of a container
+            limits.append(int(file.read()))
+    except (OSError, ValueError):
+        pass
+    return min(limits, default=None)

@@ -6,8 +6,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
+
+from errors import writing
 
 MAX_FPS = 25  # software rendering is slow: more frames would cost more than the training between two videos
+
+PROBE_BYTES = 1 << 20  # more than a video of one episode
 
 PROBE = """
 from dm_control import mujoco
@@ -50,27 +55,36 @@ def why_not_filmed(env):
     """Films one frame for nobody: None if that works, else what was in the way, in a sentence."""
     try:
         env.reset(seed=0)
-        with tempfile.TemporaryDirectory() as scratch, VideoRecorder(os.path.join(scratch, "probe.mp4"), env) as video:
-            video.record()
-    except Exception as error:  # whatever a renderer, an environment or ffmpeg may raise: it costs the video only
-        return str(error).strip().partition("\n")[0] or type(error).__name__
-    return None
+        with tempfile.TemporaryDirectory() as scratch:
+            with VideoRecorder(os.path.join(scratch, "probe.mp4"), env) as video:
+                video.record()
+            return video.failure
+    except Exception as error:  # whatever an environment or a missing ffmpeg may raise: it costs the video only
+        return _first_line(error)
+
+
+def _first_line(error):
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 class VideoRecorder:
     """Records one episode of an environment that can render, in real time, at no more than MAX_FPS.
 
-    Use as a context manager; the file appears only when it is complete.
+    Use as a context manager; the file appears only when it is complete. A renderer or an ffmpeg that fails costs the
+    video and a warning; a full disk is a `Failure`.
 
     Args:
         path: of the mp4.
         env: its metadata's render_fps is the number of environment steps a second.
+
+    Attributes:
+        failure: why there will be no video; None while all is well.
     """
 
     def __init__(self, path, env):
         import imageio.v2 as imageio
 
-        self._path, self._env = path, env
+        self._path, self._env, self.failure = path, env, None
         fps = env.metadata.get("render_fps", 30)
         self._stride = math.ceil(fps / MAX_FPS)
         self._num_steps = 0
@@ -83,13 +97,37 @@ class VideoRecorder:
 
     def record(self):
         """Take in the environment's present state; call it once a step."""
-        if self._num_steps % self._stride == 0:
-            self._writer.append_data(self._env.render())
+        if self._num_steps % self._stride == 0 and self.failure is None:
+            try:
+                self._writer.append_data(self._env.render())
+            except Exception as error:  # whatever a renderer or ffmpeg may raise
+                self._give_up(_first_line(error))
         self._num_steps += 1
 
     def __exit__(self, error, *_):
-        self._writer.close()
-        if error is None:
-            os.replace(self._scratch, self._path)
-        elif os.path.exists(self._scratch):
-            os.remove(self._scratch)
+        try:
+            self._writer.close()
+            if error is None and self.failure is None:
+                if self._is_whole():
+                    os.replace(self._scratch, self._path)
+                else:
+                    self._give_up("ffmpeg did not finish it")
+        finally:
+            if os.path.exists(self._scratch):
+                os.remove(self._scratch)
+
+    def _is_whole(self):
+        """ffmpeg writes the index of an mp4 last."""
+        if not os.path.exists(self._scratch):
+            return False
+        with open(self._scratch, "rb") as file:
+            return b"moov" in file.read()
+
+    def _give_up(self, reason):
+        self.failure = reason
+        with (
+            writing(self._path, PROBE_BYTES),
+            open(self._scratch, "wb") as file,
+        ):  # ffmpeg does not say: is it the disk?
+            file.write(bytes(PROBE_BYTES))
+        warnings.warn(f"a video is missing, training goes on: {reason}", stacklevel=2)

@@ -42,6 +42,9 @@ class SACAgent:
         compile_from: the update from which on gradients come from compiled code; None, the default, is never.
     """
 
+    _STATEFUL = ("actor", "critic", "critic_target", "confidence_target", "actor_optimizer", "critic_optimizer")
+    _GENERATORS = ("plan_generator", "update_generator")
+
     def __init__(
         self,
         obs_size,
@@ -130,13 +133,39 @@ class SACAgent:
         Returns:
             Plan of numpy arrays: actions (h, A), confidences (h,).
         """
-        obs = torch.as_tensor(obs, dtype=torch.float32, device=self.device).unsqueeze(0)
+        # A copy: matrix products may round differently on memory that is aligned differently.
+        obs = torch.tensor(obs, dtype=torch.float32, device=self.device).unsqueeze(0)
         if sample:
             actions, _, logits = self.actor.sample(obs, self._noise(1, self.plan_generator))
         else:
             mean, _, logits = self.actor(obs)
             actions = torch.tanh(mean)
         return Plan(actions[0].cpu().numpy(), self._confidences(logits)[0].cpu().numpy())
+
+    def state_dict(self):
+        """Everything that the future depends on: weights, optimizers, temperature, running moments, random streams."""
+        state = {name: getattr(self, name).state_dict() for name in self._STATEFUL}
+        state |= {name: getattr(self, name).get_state() for name in self._GENERATORS}
+        return state | {"log_alpha": self.log_alpha, "num_updates": self.num_updates, "device": self.device.type}
+
+    def load_state_dict(self, state):
+        """Take over what `state_dict` gave.
+
+        Returns:
+            whether the random streams came with it: those of another kind of device do not.
+        """
+        for name in self._STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
+        self.log_alpha.copy_(state["log_alpha"])
+        self.num_updates = state["num_updates"]
+        same_device = state["device"] == self.device.type
+        for name in self._GENERATORS if same_device else ():
+            getattr(self, name).set_state(state[name].cpu())
+        return same_device
+
+    def is_finite(self):
+        """Whether all weights are numbers."""
+        return all(torch.isfinite(p).all() for p in (*self.actor.parameters(), *self.critic_parameters, self.log_alpha))
 
     def update(self, batch):
         """One gradient step on critic, actor and temperature.

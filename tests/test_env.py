@@ -7,6 +7,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import env as env_module
+from errors import Refusal
 from env import MUJOCO_PIN, check_mujoco, dm_control_tasks, make_env
 
 TASKS = sorted(dm_control_tasks())
@@ -141,7 +142,7 @@ def test_a_wrong_mujoco_is_named(version, accepted, monkeypatch):
     if accepted:
         check_mujoco()
     else:
-        with pytest.raises(RuntimeError, match=f"mujoco {version} .* mujoco=={MUJOCO_PIN}"):
+        with pytest.raises(Refusal, match=f"mujoco {version} .* mujoco=={MUJOCO_PIN}"):
             check_mujoco()
 
 
