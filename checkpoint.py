@@ -19,7 +19,8 @@ import re
 import numpy as np
 import torch
 
-from errors import Refusal, writing
+from errors import Refusal
+from files import write_atomically, writing
 
 FORMAT = 1
 KEPT = 2
@@ -59,7 +60,7 @@ class Checkpoints:
         if len(rows):
             data = buffer.read(rows).tobytes()
             name = f"replay-{rows.start:012d}-{rows.stop:012d}.rows"
-            self._write(name, data)
+            write_atomically(self._path(name), data)
             files.append(
                 {"first": rows.start, "stop": rows.stop, "name": name, "sha256": hashlib.sha256(data).hexdigest()}
             )
@@ -68,7 +69,7 @@ class Checkpoints:
         content = content.getvalue()
         header = {"format": FORMAT, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         name = f"{step:012d}.checkpoint"
-        self._write(name, json.dumps(header).encode() + b"\n" + content)
+        write_atomically(self._path(name), json.dumps(header).encode() + b"\n" + content)
         self._good.pop(name, None)  # to the end of the order
         self._good[name] = files
         self._clean()
@@ -97,34 +98,14 @@ class Checkpoints:
             return content["step"], content["state"], problems
         raise CheckpointError("; ".join(problems) or f"{self.directory} holds no checkpoint")
 
+    def _path(self, name):
+        return os.path.join(self.directory, name)
+
     def _names(self):
         """Checkpoints, newest first."""
         if not os.path.isdir(self.directory):
             return []
         return sorted((n for n in os.listdir(self.directory) if re.fullmatch(r"\d+\.checkpoint", n)), reverse=True)
-
-    def _write(self, name, data):
-        path = os.path.join(self.directory, name)
-        with writing(path, len(data)):
-            try:
-                with open(f"{path}.tmp", "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(f"{path}.tmp", path)
-            except OSError:
-                if os.path.exists(f"{path}.tmp"):
-                    os.remove(f"{path}.tmp")
-                raise
-            self._sync_directory()
-
-    def _sync_directory(self):
-        if os.name == "posix":  # elsewhere a directory cannot be opened
-            descriptor = os.open(self.directory, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
     def _clean(self):
         """Delete what no kept checkpoint needs, and what an interrupted save left."""
@@ -133,10 +114,10 @@ class Checkpoints:
         needed = {*self._good, *(file["name"] for files in self._good.values() for file in files)}
         for name in os.listdir(self.directory):
             if name not in needed and re.search(r"\.(checkpoint|rows)(\.tmp)?$", name):
-                os.remove(os.path.join(self.directory, name))
+                os.remove(self._path(name))
 
     def _read(self, name):
-        path = os.path.join(self.directory, name)
+        path = self._path(name)
         with open(path, "rb") as file:
             header, content = file.readline(1000), file.read()
         if not header:
@@ -155,7 +136,7 @@ class Checkpoints:
             raise CheckpointError(f"{path} holds something else than data and was not loaded") from error
 
     def _read_rows(self, file, buffer):
-        path = os.path.join(self.directory, file["name"])
+        path = self._path(file["name"])
         width = buffer.rows.shape[1]
         try:
             with open(path, "rb") as stream:

@@ -1,5 +1,6 @@
 """Evaluation episodes of an agent."""
 
+import warnings
 from contextlib import nullcontext
 
 import numpy as np
@@ -31,6 +32,8 @@ def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, vide
                 obs, reward, terminated, truncated, _ = env.step(executor(obs))
                 episode_return += reward
                 done = terminated or truncated
+        if video and video.failure:
+            warnings.warn(f"a video is missing, training goes on: {video.failure}", stacklevel=2)
         returns.append(episode_return)
         lengths += executor.lengths
     row = {"step": step, "return": float(np.mean(returns)), "k": float(np.mean(lengths))}

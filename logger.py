@@ -10,7 +10,8 @@ import numpy as np
 from termcolor import colored
 from tqdm import tqdm
 
-from errors import Failure, writing
+from errors import Failure
+from files import writing
 
 LINE_INTERVAL = 1.0  # seconds between two printed train lines; short episodes would flood the terminal
 
@@ -105,7 +106,7 @@ class Logger:
     """
 
     def __init__(self, run_dir, args, total_steps, save_tb, last_step=0):
-        self._run_dir = run_dir
+        self._events = os.path.join(run_dir, "events.out.tfevents.*")
         self._train_csv = CsvLog(os.path.join(run_dir, "train.csv"), last_step)
         self._eval_csv = CsvLog(os.path.join(run_dir, "eval.csv"), last_step)
         self._updates = MeanMetrics()
@@ -150,7 +151,7 @@ class Logger:
         if self._writer and len(lengths):
             # Not train/k: TensorBoard drops a histogram that shares its tag with a scalar.
             h = np.shape(confidences)[1]
-            with writing(self._run_dir):
+            with writing(self._events):
                 self._writer.add_histogram("plans/k", np.asarray(lengths), row["step"], bins=np.arange(0.5, h + 1))
                 if h > 1:
                     self._writer.add_histogram("plans/confidence", np.asarray(confidences)[:, 1:], row["step"])
@@ -181,14 +182,14 @@ class Logger:
     def close(self):
         """Finish the TensorBoard file and the bar."""
         if self._writer:
-            with writing(self._run_dir):
+            with writing(self._events):
                 self._writer.file_writer.add_summary(self._session_end)
                 self._writer.close()
         self._bar.close()
 
     def _scalars(self, group, row):
         if self._writer:
-            with writing(self._run_dir):
+            with writing(self._events):
                 for name, value in row.items():
                     if name != "step":
                         self._writer.add_scalar(f"{group}/{name}", value, row["step"])

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import filelock
 
-from errors import Refusal, writing
+from errors import Refusal
+from files import write_atomically
 
 PACKAGES = ("torch", "numpy", "mujoco", "dm_control", "gymnasium")
 
@@ -120,8 +121,4 @@ def _read_record(run_dir):
 
 
 def _write_record(run_dir, record):
-    path = os.path.join(run_dir, "args.json")
-    with writing(path):
-        with open(f"{path}.tmp", "w") as file:
-            json.dump(record, file, indent=2)
-        os.replace(f"{path}.tmp", path)
+    write_atomically(os.path.join(run_dir, "args.json"), json.dumps(record, indent=2).encode())

@@ -7,15 +7,18 @@ python train.py --resume exp/RUN                                go on where a ru
 tensorboard --logdir exp
 """
 
+import io
 import math
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from contextlib import contextmanager
 
-from errors import Failure, Refusal, writing
+from errors import Failure, Refusal
+from files import write_atomically
 from flags import parse_args
 from run_dir import finished_steps, lock, make_run_dir, mark_finished, save_args, versions
 
@@ -256,11 +259,10 @@ def train(args):
                 logger.close()
                 return 128 + stop[0]
 
-        path = os.path.join(run_dir, "policy.pt")
-        policy = {"args": vars(args), "obs_size": obs_size, "action_size": action_size}
-        with writing(path):
-            torch.save(policy | {"actor": agent.actor.state_dict()}, f"{path}.tmp")
-            os.replace(f"{path}.tmp", path)
+        policy = io.BytesIO()
+        sizes = {"obs_size": obs_size, "action_size": action_size}
+        torch.save({"args": vars(args), **sizes, "actor": agent.actor.state_dict()}, policy)
+        write_atomically(os.path.join(run_dir, "policy.pt"), policy.getvalue())
         logger.close()
         mark_finished(run_dir, step)
         return 0
@@ -269,6 +271,8 @@ def train(args):
 def main():
     """The command line; every error is one sentence."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    # TensorBoard writes in a thread, which hands its error to the next call as well.
+    threading.excepthook = lambda details: None if details.exc_type is OSError else threading.__excepthook__(details)
     args = parse_args()
     try:
         sys.exit(train(args))

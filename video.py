@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import warnings
 
-from errors import writing
+from files import writing
 
 MAX_FPS = 25  # software rendering is slow: more frames would cost more than the training between two videos
 
@@ -71,7 +70,7 @@ class VideoRecorder:
     """Records one episode of an environment that can render, in real time, at no more than MAX_FPS.
 
     Use as a context manager; the file appears only when it is complete. A renderer or an ffmpeg that fails costs the
-    video and a warning; a full disk is a `Failure`.
+    video only; a full disk is a `Failure`.
 
     Args:
         path: of the mp4.
@@ -100,7 +99,9 @@ class VideoRecorder:
         if self._num_steps % self._stride == 0 and self.failure is None:
             try:
                 self._writer.append_data(self._env.render())
-            except Exception as error:  # whatever a renderer or ffmpeg may raise
+            except OSError:  # what imageio raises when the pipe to ffmpeg breaks
+                self._give_up("ffmpeg failed")
+            except Exception as error:  # whatever a renderer may raise
                 self._give_up(_first_line(error))
         self._num_steps += 1
 
@@ -111,7 +112,7 @@ class VideoRecorder:
                 if self._is_whole():
                     os.replace(self._scratch, self._path)
                 else:
-                    self._give_up("ffmpeg did not finish it")
+                    self._give_up("ffmpeg failed")
         finally:
             if os.path.exists(self._scratch):
                 os.remove(self._scratch)
@@ -130,4 +131,3 @@ class VideoRecorder:
             open(self._scratch, "wb") as file,
         ):  # ffmpeg does not say: is it the disk?
             file.write(bytes(PROBE_BYTES))
-        warnings.warn(f"a video is missing, training goes on: {reason}", stacklevel=2)

@@ -7,8 +7,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import env as env_module
-from errors import Refusal
 from env import MUJOCO_PIN, check_mujoco, dm_control_tasks, make_env
+from errors import Refusal
 
 TASKS = sorted(dm_control_tasks())
 

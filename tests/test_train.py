@@ -65,6 +65,8 @@ def test_a_run_leaves_everything_behind(cheetah, renderer):
         "args.json",
         "train.csv",
         "eval.csv",
+        "lock",
+        "checkpoints",
         "video",
         "policy.pt",
         events.name,
@@ -75,6 +77,7 @@ def test_a_run_leaves_everything_behind(cheetah, renderer):
         "eval_frequency": 2000,
         "num_eval_episodes": 2,
         "num_threads": 1,
+        "compile": "off",
     }
     assert torch.__version__.startswith(record["versions"]["torch"])
     assert record["git_commit"] is None or re.match("[0-9a-f]{40}", record["git_commit"])
@@ -313,6 +316,9 @@ NUMERIC = {
     "hidden_depth": ["0"],
     "actor_log_std_bounds": ["2 -5", "0 0", "nan 1"],
     "log_frequency": ["0"],
+    "checkpoint_frequency": ["-1", "0.5"],
+    "compile": ["maybe"],
+    "resume": ["nowhere"],
     "video_size": ["15", "33"],
     "experiment": ["a/b", ""],
 }
