@@ -13,7 +13,7 @@ train: .venv/installed
 	.venv/bin/python train.py $(ARGS)
 
 test: .venv/installed
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n auto --dist loadfile
 
 faults: .venv/installed
 	.venv/bin/python -m pytest -m faults

@@ -1,11 +1,11 @@
 """Checkpoints: what comes back, what an interrupted or damaged one leads to. Rows hold their own number."""
 
+import builtins
+import itertools
 import os
 import pickle
 import random
-import subprocess
-import sys
-from pathlib import Path
+import signal
 
 import numpy as np
 import pytest
@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from checkpoint import CheckpointError, Checkpoints
 from errors import Failure
 from replay_buffer import ReplayBuffer
-
-ROOT = Path(__file__).parent.parent
 
 
 def make_buffer(capacity=40):
@@ -218,49 +216,55 @@ def corrupted(factory, made=[]):  # noqa: B006 - made once
     return made[0]
 
 
-DIE = """
-import os, signal, sys
-sys.path.insert(0, {root!r})
-from tests.test_checkpoint import *
-checkpoints, buffer = Checkpoints({directory!r}), make_buffer()
-play(buffer, 2)
-checkpoints.save(10, state_of(10), buffer)
-play(buffer, 1)
-calls = 0
-def deadly(function):
-    def call(*args, **kwargs):
-        global calls
-        calls += 1
-        if calls == {stage}:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **kwargs)
-    return call
-for name in ("open", "fsync", "replace", "remove", "close"):
-    setattr(os, name, deadly(getattr(os, name)))
-import builtins
-builtins.open = deadly(open)
-checkpoints.save(20, state_of(20), buffer)
-"""
+def in_a_child(function):
+    """Calls it in a forked process; returns its exit status, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def save_and_die(directory, stage):
+    """Checkpoints of steps 10 and 20; the process is killed before call number `stage` that touches the disk."""
+    checkpoints, buffer = Checkpoints(directory), make_buffer()
+    play(buffer, 2)
+    checkpoints.save(10, state_of(10), buffer)
+    play(buffer, 1)
+    calls = itertools.count(1)
+
+    def deadly(function):
+        def call(*args, **kwargs):
+            if next(calls) == stage:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("open", "fsync", "replace", "remove", "close"):
+        setattr(os, name, deadly(getattr(os, name)))
+    builtins.open = deadly(open)
+    checkpoints.save(20, state_of(20), buffer)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="fork and SIGKILL")
 def test_killed_at_each_stage_of_a_save(tmp_path):
-    """Before each call that touches the disk: the previous or the new checkpoint loads, and leftovers go."""
-    loaded, stage = [], 0
-    while True:
-        stage += 1
+    """The previous or the new checkpoint loads, and leftovers go."""
+    loaded = []
+    for stage in itertools.count(1):
         directory = tmp_path / str(stage)
-        code = DIE.format(root=str(ROOT), directory=str(directory), stage=stage)
-        environment = os.environ | {"MUJOCO_GL": "disabled"}
-        result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        status = in_a_child(lambda directory=directory, stage=stage: save_and_die(directory, stage))
         checkpoints, buffer = Checkpoints(directory), make_buffer()
         step, state, problems = checkpoints.load(buffer)
         assert_holds(buffer, state, step, {10: 2, 20: 3}[step])
         assert problems == []
         loaded.append(step)
-        if result.returncode == 0:
+        if status == 0:
             break
-        assert result.returncode == -9, result.stderr
+        assert status == -signal.SIGKILL
         play(buffer, 1)
         checkpoints.save(30, state_of(30), buffer)
         files = sorted(os.listdir(directory / "checkpoints"))
@@ -269,29 +273,22 @@ def test_killed_at_each_stage_of_a_save(tmp_path):
     assert stage > 8 and loaded == sorted(loaded) and set(loaded) == {10, 20}
 
 
-FULL = """
-import resource, sys
-sys.path.insert(0, {root!r})
-from tests.test_checkpoint import *
-checkpoints, buffer = Checkpoints({directory!r}), make_buffer()
-checkpoints.load(buffer)
-play(buffer, 1)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-try:
-    checkpoints.save(30, state_of(30), buffer)
-except Failure as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="resource limits")
+@pytest.mark.skipif(os.name != "posix", reason="resource limits")
 @pytest.mark.parametrize("limit", [100, 1000])
 def test_a_full_disk_leaves_the_last_checkpoint_alone(two, limit):
     """The limit hits the rows or the checkpoint itself."""
-    code = FULL.format(root=str(ROOT), directory=str(two), limit=limit)
-    environment = os.environ | {"MUJOCO_GL": "disabled"}
-    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert "cannot write" in result.stdout and "bytes): File too large" in result.stdout, result
+
+    def save():
+        import resource
+
+        checkpoints, buffer = Checkpoints(two), make_buffer()
+        checkpoints.load(buffer)
+        play(buffer, 1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        with pytest.raises(Failure, match=r"cannot write .*[\d,]+ bytes\): File too large"):
+            checkpoints.save(30, state_of(30), buffer)
+
+    assert in_a_child(save) == 0
     assert load(two) == (20, [])
     assert not list(newest(two).parent.glob("*.tmp"))
 
