@@ -131,9 +131,12 @@ class Checkpoints:
             raise CheckpointError(f"{path} has format {version}; this version reads format {FORMAT}")
         self._verify(path, content, size, sha256)
         try:
-            return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+            content = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise CheckpointError(f"{path} holds something else than data and was not loaded") from error
+        if not (isinstance(content, dict) and content.keys() == {"step", "row_files", "state"}):
+            raise CheckpointError(f"{path} is not a checkpoint of a run")
+        return content
 
     def _read_rows(self, file, buffer):
         path = self._path(file["name"])

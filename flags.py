@@ -183,6 +183,11 @@ def build_parser():
     return parser
 
 
+def fixed_flags(flags):
+    """Those of a dict of flags that make a run what it is, as JSON has them."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in flags.items() if k not in MAY_CHANGE}
+
+
 def parse_args(argv=None):
     """The flags of a run, checked against each other. With --resume, those not given are the run's own.
 
@@ -199,9 +204,10 @@ def parse_args(argv=None):
             parser.error(f"argument --resume: {error}")
         args = parser.parse_args(argv, argparse.Namespace(**saved))
         args.resume = directory
-        fixed = [name for name in saved if name in vars(args) and name not in MAY_CHANGE]
-        now = {name: list(v) if isinstance(v := getattr(args, name), tuple) else v for name in fixed}
-        differing = [f"--{name} is {saved[name]} there, not {now[name]}" for name in fixed if now[name] != saved[name]]
+        there, here = fixed_flags(saved), fixed_flags(vars(args))
+        differing = [
+            f"--{name} is {there[name]} there, not {here[name]}" for name in there if here[name] != there[name]
+        ]
         if differing:
             parser.error(f"argument --resume: {directory} cannot go on with other flags: {', '.join(differing)}")
     if not re.fullmatch(r"[\w.-]+", args.experiment):

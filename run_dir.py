@@ -112,7 +112,7 @@ def mark_finished(run_dir, step):
 
 def finished_steps(run_dir):
     """Steps of the longest run that came to its end here, 0 if none did."""
-    return _read_record(run_dir)["finished"]
+    return _read_record(run_dir).get("finished", 0)
 
 
 def _read_record(run_dir):

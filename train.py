@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 from errors import Failure, Refusal
 from files import write_atomically
-from flags import parse_args
+from flags import fixed_flags, parse_args
 from run_dir import finished_steps, lock, make_run_dir, mark_finished, save_args, versions
 
 # torch, mujoco and the rest are imported by train(): --help and a bad flag are answered at once.
@@ -98,18 +98,16 @@ def train(args):
     torch.set_num_threads(args.num_threads)
     if args.compile == "auto":
         updates = (args.num_train_steps - args.num_seed_steps) * args.updates_per_step
-        args.compile = (
-            "on" if device.type == "cpu" and updates >= COMPILE_WORTH and compilation.has_compiler() else "off"
-        )
+        pays = device.type == "cpu" and updates >= COMPILE_WORTH and compilation.has_compiler()
+        args.compile = "on" if pays else "off"
     elif args.compile == "on" and device.type == "cpu" and not compilation.has_compiler():
         raise Refusal("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
 
     obs_size, action_size = env.observation_space.shape[0], env.action_space.shape[0]
     agent = SACAgent.from_flags(obs_size, action_size, vars(args) | {"device": device})
     agent.compile_from = COMPILE_FROM if args.compile == "on" else None
-    capacity = min(
-        args.replay_buffer_capacity, 2 * args.num_train_steps + 1
-    )  # all a run can fill: rows of 1-step episodes
+    # No more than a run can fill: two rows for an episode of one step.
+    capacity = min(args.replay_buffer_capacity, 2 * args.num_train_steps + 1)
     size, limit = ReplayBuffer.num_bytes(obs_size, action_size, capacity), memory_limit()
     if limit is not None and size > limit:
         raise Refusal(
@@ -143,9 +141,7 @@ def train(args):
 
     run_dir = args.resume or make_run_dir(args)
     checkpoints = Checkpoints(run_dir)
-    conditions = (
-        versions() | {name: getattr(args, name) for name in ("num_threads", "compile")} | {"device": device.type}
-    )
+    conditions = versions() | {"device": device.type, "num_threads": args.num_threads, "compile": args.compile}
 
     def save():
         if not agent.is_finite():
@@ -153,6 +149,7 @@ def train(args):
         logger.sync()
         state = {
             "episode": episode,
+            "flags": fixed_flags(vars(args)),
             "conditions": conditions,
             "agent": agent.state_dict(),
             "env": random_state(env),
@@ -163,6 +160,8 @@ def train(args):
 
     def restore():
         step, state, problems = checkpoints.load(buffer)
+        if state["flags"] != fixed_flags(vars(args)):
+            raise Refusal(f"{run_dir}/args.json has other flags than the checkpoint beside it")
         agent.load_state_dict(state["agent"])
         set_random_state(env, state["env"])
         buffer.rng.bit_generator.state = state["replay"]

@@ -275,6 +275,17 @@ def test_without_any_checkpoint_there_is_nothing_to_resume(interrupted):
 
 
 @posix
+def test_flags_that_were_edited_are_noticed(interrupted):
+    path = the_run(interrupted) / "args.json"
+    record = json.loads(path.read_text())
+    record["args"]["hidden_dim"] = 16
+    path.write_text(json.dumps(record))
+    result = train(interrupted, "--resume", the_run(interrupted))
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "args.json has other flags than the checkpoint beside it" in result.stderr
+
+
+@posix
 def test_a_checkpoint_of_a_gpu_loads_on_a_cpu(interrupted):
     directory = the_run(interrupted)
     buffer = ReplayBuffer(3, 1, 2 * 1700 + 1, 5, 0.99, False, "cpu", np.random.default_rng())
