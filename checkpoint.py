@@ -74,8 +74,8 @@ class Checkpoints:
         self._good[name] = files
         self._clean()
 
-    def load(self, buffer):
-        """Read the newest checkpoint that is whole, and fill the buffer with its rows.
+    def load(self, buffer=None):
+        """Read the newest checkpoint that is whole, and fill the buffer, if one is given, with its rows.
 
         Returns:
             (step, state, what was wrong with newer checkpoints: a list of sentences).
@@ -87,11 +87,12 @@ class Checkpoints:
         for name in self._names():
             try:
                 content = self._read(name)
-                rows = [self._read_rows(file, buffer) for file in content["row_files"]]
+                files = content["row_files"] if buffer else []
+                rows = [self._read_rows(file, buffer) for file in files]
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
-            for file, data in zip(content["row_files"], rows, strict=True):
+            for file, data in zip(files, rows, strict=True):
                 oldest_kept = max(file["first"], file["stop"] - buffer.capacity)
                 buffer.restore(range(oldest_kept, file["stop"]), data[oldest_kept - file["first"] :])
             self._good = {name: content["row_files"]}

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from agent.chunking import ChunkExecutor
+from agent.chunking import ChunkExecutor, by_confidence
 from video import VideoRecorder
 
 
@@ -18,7 +18,7 @@ def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, vide
     Returns:
         an eval row: step, mean return, k averaged over all plans, return of each episode.
     """
-    executor = ChunkExecutor(lambda obs: agent.plan(obs, sample=False), confidence_threshold)
+    executor = ChunkExecutor(lambda obs: agent.plan(obs, sample=False), by_confidence(confidence_threshold))
     returns, lengths = [], []
     for episode in range(num_episodes):
         episode_seed = np.random.SeedSequence([seed, step, episode]).generate_state(1)

@@ -69,7 +69,7 @@ def train(args):
     import torch
 
     from agent import SACAgent, compilation
-    from agent.chunking import ChunkExecutor, Plan
+    from agent.chunking import ChunkExecutor, Plan, by_confidence, whole_now_and_then
     from checkpoint import Checkpoints
     from env import make_env, max_episode_steps, random_state, set_random_state
     from evaluate import evaluate
@@ -131,12 +131,11 @@ def train(args):
         actions = np.tile(env.action_space.sample(), (args.chunk_size, 1))
         return Plan(actions, np.ones(args.chunk_size, np.float32))
 
-    executor = ChunkExecutor(
-        plan,
-        args.confidence_threshold,
-        args.commit_epsilon if args.windows == "committed" else 0.0,
-        numpy_generator(args.seed, "commit"),
-    )
+    commit_rng = numpy_generator(args.seed, "commit")
+    length_of = by_confidence(args.confidence_threshold)
+    if args.windows == "committed":
+        length_of = whole_now_and_then(length_of, args.commit_epsilon, commit_rng)
+    executor = ChunkExecutor(plan, length_of)
     env.action_space.seed(args.seed)
 
     run_dir = args.resume or make_run_dir(args)
@@ -154,7 +153,7 @@ def train(args):
             "agent": agent.state_dict(),
             "env": random_state(env),
             "replay": buffer.rng.bit_generator.state,
-            "executor": executor.rng.bit_generator.state,
+            "commit": commit_rng.bit_generator.state,
         }
         checkpoints.save(step, state, buffer)
 
@@ -165,7 +164,7 @@ def train(args):
         agent.load_state_dict(state["agent"])
         set_random_state(env, state["env"])
         buffer.rng.bit_generator.state = state["replay"]
-        executor.rng.bit_generator.state = state["executor"]
+        commit_rng.bit_generator.state = state["commit"]
         problems += [
             f"{name} was {then} and is {conditions[name]}: the run will not continue bit for bit"
             for name, then in state["conditions"].items()

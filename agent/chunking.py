@@ -25,22 +25,29 @@ def effective_length(confidences, threshold):
     return 1 + (confidences[..., 1:] >= threshold).cumprod(-1).sum(-1)
 
 
+def by_confidence(threshold):
+    """Plan -> its effective length."""
+    return lambda plan: int(effective_length(plan.confidences, threshold))
+
+
+def whole_now_and_then(length, epsilon, rng):
+    """As length, but with probability epsilon, drawn from rng (a numpy Generator), the whole plan."""
+    return lambda plan: len(plan.actions) if rng.random() < epsilon else length(plan)
+
+
 class ChunkExecutor:
     """Executes the committed prefix of a plan, then plans again.
 
     Call `reset()` at the start of an episode, then the executor once a step with the observation. Since the
-    last reset, `lengths` holds the effective length of each plan, `confidences` the (h,) confidences of each.
+    last reset, `lengths` holds the executed length of each plan, `confidences` the (h,) confidences of each.
 
     Args:
         plan: obs (O,) -> Plan.
-        threshold: see `effective_length`.
-        commit_epsilon: probability that a plan is executed to its end whatever the confidences.
-        rng: numpy Generator that decides on that; needed where commit_epsilon > 0.
+        length: Plan -> how many of its actions to execute, 1..h.
     """
 
-    def __init__(self, plan, threshold, commit_epsilon=0.0, rng=None):
-        self.plan, self.threshold = plan, threshold
-        self.commit_epsilon, self.rng = commit_epsilon, rng
+    def __init__(self, plan, length):
+        self.plan, self.length = plan, length
         self.reset()
 
     def reset(self):
@@ -54,10 +61,7 @@ class ChunkExecutor:
         self.steps_left -= 1
         if self.steps_left < 1:
             plan = self.plan(obs)
-            if self.commit_epsilon and self.rng.random() < self.commit_epsilon:
-                self.steps_left = len(plan.actions)
-            else:
-                self.steps_left = int(effective_length(plan.confidences, self.threshold))
+            self.steps_left = self.length(plan)
             self._queue = iter(plan.actions)
             self.lengths.append(self.steps_left)
             self.confidences.append(plan.confidences)

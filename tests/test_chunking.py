@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent.chunking import ChunkExecutor, Plan, effective_length
+from agent.chunking import ChunkExecutor, Plan, by_confidence, effective_length, whole_now_and_then
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ class CountingPlanner:
 
 def test_executor_replans_when_the_committed_prefix_is_used_up():
     planner = CountingPlanner([1, 0.9, 0.9], [1, 0.1, 0.9], [1, 0.9, 0.1])
-    executor = ChunkExecutor(planner, threshold=0.5)
+    executor = ChunkExecutor(planner, by_confidence(0.5))
     actions, left = [], []
     for t in range(7):
         actions.append(int(executor(t)[0]))
@@ -56,7 +56,7 @@ def test_executor_replans_when_the_committed_prefix_is_used_up():
 
 def test_reset_drops_the_rest_of_the_plan():
     planner = CountingPlanner([1, 1, 1])
-    executor = ChunkExecutor(planner, threshold=0.5)
+    executor = ChunkExecutor(planner, by_confidence(0.5))
     executor(0)
     executor.reset()
     assert int(executor(5)[0]) == 21
@@ -65,7 +65,7 @@ def test_reset_drops_the_rest_of_the_plan():
 
 def test_commit_epsilon_executes_whole_plans_now_and_then():
     planner = CountingPlanner([1, 0, 0, 0])
-    executor = ChunkExecutor(planner, 0.5, commit_epsilon=0.25, rng=np.random.default_rng(0))
+    executor = ChunkExecutor(planner, whole_now_and_then(by_confidence(0.5), 0.25, np.random.default_rng(0)))
     for t in range(8000):
         executor(t)
     lengths = np.array(executor.lengths)
