@@ -1,40 +1,124 @@
-"""Evaluation episodes of an agent."""
+"""Plays what train.py has trained.
 
+python evaluate.py exp/RUN                      20 episodes: a table, and exp/RUN/evaluation.json
+python evaluate.py exp/RUN --video              films the first one, too
+python evaluate.py exp/RUN --sweep              return against mean k: fixed, by confidence, and the same lengths shuffled
+"""
+
+import argparse
+import json
+import os
+import sys
 import warnings
-from contextlib import nullcontext
 
-import numpy as np
-
-from agent.chunking import ChunkExecutor, by_confidence
-from video import VideoRecorder
+from errors import Failure, Refusal
+from files import write_atomically
+from flags import FRACTION, NON_NEGATIVE_INT, POSITIVE_INT, Parser
 
 
-def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, video_path=None):
-    """Play the mode of the policy and film its first episode if video_path is given.
+def parse_args(argv=None):
+    """The command line."""
+    parser = Parser(usage="python evaluate.py RUN_DIR [flags]", description="Play a saved run.", allow_abbrev=False)
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="directory of a run, exp/...")
+    parser.add_argument(
+        "--episodes", type=POSITIVE_INT, default=20, help="episodes, for a sweep of each row (default: 20)"
+    )
+    parser.add_argument("--seed", type=NON_NEGATIVE_INT, default=0, help="seed of the episodes (default: 0)")
+    parser.add_argument("--confidence_threshold", type=FRACTION, help="a plan ends below it (default: the run's)")
+    parser.add_argument(
+        "--sample",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="draw actions from the policy (default: mode)",
+    )
+    parser.add_argument(
+        "--video", action=argparse.BooleanOptionalAction, default=False, help="film the first episode (default: no)"
+    )
+    parser.add_argument("--video_size", type=POSITIVE_INT, default=256, help="pixels a side (default: 256)")
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="every fixed length, thresholds over [0, 1], and each threshold's lengths shuffled (default: no)",
+    )
+    parser.add_argument("--output", help="files are called this and .json, .mp4, .png (default: RUN_DIR/evaluation)")
+    args = parser.parse_args(argv)
+    args.output = args.output or os.path.join(args.run_dir, "evaluation")
+    if args.video and args.sweep:
+        parser.error("argument --video: a sweep is not filmed")
+    wanted = [".json"] + [".mp4"] * args.video + [".png", ".svg"] * args.sweep
+    for path in (args.output + ending for ending in wanted):
+        if os.path.exists(path):
+            parser.error(f"{path} exists; move it, or name other files with --output")
+    return args
 
-    The episodes' seeds depend on the run's seed, the step and the episode alone, so that evaluations neither
-    touch training nor each other.
 
-    Returns:
-        an eval row: step, mean return, k averaged over all plans, return of each episode.
+def run(args):
+    """Play, print and write.
+
+    Raises:
+        Refusal: the directory cannot be played.
+        Failure: the result cannot be written.
     """
-    executor = ChunkExecutor(lambda obs: agent.plan(obs, sample=False), by_confidence(confidence_threshold))
-    returns, lengths = [], []
-    for episode in range(num_episodes):
-        episode_seed = np.random.SeedSequence([seed, step, episode]).generate_state(1)
-        obs, _ = env.reset(seed=int(episode_seed[0]))
-        executor.reset()
-        episode_return, done = 0.0, False
-        with VideoRecorder(video_path, env) if video_path and episode == 0 else nullcontext() as video:
-            while not done:
-                if video:
-                    video.record()
-                obs, reward, terminated, truncated, _ = env.step(executor(obs))
-                episode_return += reward
-                done = terminated or truncated
-        if video and video.failure:
-            warnings.warn(f"a video is missing, training goes on: {video.failure}", stacklevel=2)
-        returns.append(episode_return)
-        lengths += executor.lengths
-    row = {"step": step, "return": float(np.mean(returns)), "k": float(np.mean(lengths))}
-    return row | {f"return_{i}": value for i, value in enumerate(returns, start=1)}
+    import video
+
+    if args.video:
+        video.choose_renderer()
+    else:
+        video.disable_rendering()
+    import torch
+
+    import sweep
+    from agent.chunking import by_confidence
+    from env import make_env
+    from episodes import episode_seed, play, summary
+    from saved_run import load_run
+
+    torch.set_num_threads(1)
+    agent, flags, step = load_run(args.run_dir)
+    env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None)
+    if args.video and (problem := video.why_not_filmed(env)):
+        raise Refusal(f"argument --video: {problem}")
+    threshold = flags["confidence_threshold"] if args.confidence_threshold is None else args.confidence_threshold
+    seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]
+    result = {
+        "run_dir": args.run_dir,
+        "step": step,
+        "episodes": args.episodes,
+        "seed": args.seed,
+        "sample": args.sample,
+        "confidence_threshold": threshold,
+    }
+    print(f"{args.run_dir}: {flags['env']}, step {step}, {args.episodes} episodes")
+    if args.sweep:
+        result["rows"] = []
+        print(sweep.HEADER)
+        for row in sweep.rows(agent, env, seeds, flags["chunk_size"], args.sample):
+            print(sweep.line(row), flush=True)
+            result["rows"].append(row)
+        sweep.draw(result, f"{flags['env']}, seed {flags['seed']}, step {step}", args.output)
+    else:
+        path = f"{args.output}.mp4" if args.video else None
+        returns, lengths = play(agent, env, seeds, by_confidence(threshold), args.sample, path)
+        result |= summary(returns, lengths)
+        print(f"{'episode':>8} {'return':>10} {'mean k':>7}")
+        for episode, (value, k) in enumerate(zip(result["returns"], result["ks"], strict=True), start=1):
+            print(f"{episode:8} {value:10.2f} {k:7.2f}")
+        interval = f"[{result['return_low']:.2f}, {result['return_high']:.2f}]"
+        print(f"{'mean':>8} {result['return']:10.2f} {result['k']:7.2f}   95% {interval}")
+    write_atomically(f"{args.output}.json", json.dumps(result, indent=2).encode())
+    print(f"wrote {args.output}.json")
+
+
+def main():
+    """The command line; every error is one sentence."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    args = parse_args()
+    try:
+        run(args)
+    except (Refusal, Failure) as error:
+        print(f"evaluate.py: error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, Refusal) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -60,12 +60,21 @@ def find_run(args):
         if not found:
             return None, {}
         directory = found[-1]
+    return directory, read_flags(directory)
+
+
+def read_flags(run_dir):
+    """The flags of a run.
+
+    Raises:
+        Refusal: the directory is not one of a run.
+    """
     try:
-        return directory, dict(_read_record(directory)["args"])
+        return dict(_read_record(run_dir)["args"])
     except OSError as error:
-        raise Refusal(f"{directory} is not the directory of a run: no args.json there can be read") from error
+        raise Refusal(f"{run_dir} is not the directory of a run: no args.json there can be read") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{os.path.join(directory, 'args.json')} is damaged") from error
+        raise Refusal(f"{os.path.join(run_dir, 'args.json')} is damaged") from error
 
 
 @contextmanager

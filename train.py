@@ -72,7 +72,7 @@ def train(args):
     from agent.chunking import ChunkExecutor, Plan, by_confidence, whole_now_and_then
     from checkpoint import Checkpoints
     from env import make_env, max_episode_steps, random_state, set_random_state
-    from evaluate import evaluate
+    from episodes import evaluate
     from logger import Logger
     from replay_buffer import ReplayBuffer
     from utils import choose_device, memory_limit, numpy_generator

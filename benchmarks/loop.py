@@ -46,7 +46,7 @@ class Stopwatch:
 
 def measure(task, flags):
     """Microseconds a step of each part."""
-    import evaluate
+    import episodes
     import train
     from agent import SACAgent
     from agent.chunking import ChunkExecutor
@@ -66,8 +66,8 @@ def measure(task, flags):
     ]
     methods += [(Logger, name, "log") for name in ("step", "record_update", "log_train", "log_eval")]
     originals = [getattr(owner, name) for owner, name, _ in methods]
-    evaluation = evaluate.evaluate
-    evaluate.evaluate = lambda *args, **kwargs: {"step": kwargs["step"], "return": 0.0, "k": 0.0}
+    evaluation = episodes.evaluate
+    episodes.evaluate = lambda *args, **kwargs: {"step": kwargs["step"], "return": 0.0, "k": 0.0}
     for method in methods:
         watch.wrap(*method)
     started, update = [], SACAgent.update
@@ -85,7 +85,7 @@ def measure(task, flags):
         train.train(parse_args([*command.split(), *flags]))
         total = time.perf_counter() - started[0]
     finally:
-        evaluate.evaluate = evaluation
+        episodes.evaluate = evaluation
         for (owner, name, _), original in zip(methods, originals, strict=True):
             setattr(owner, name, original)
     result = {part: 1e6 * watch.seconds[part] / STEPS for part in PARTS}

@@ -106,7 +106,7 @@ def test_killed_at_random_instants(tmp_path, undisturbed):
 @pytest.mark.faults
 def test_killed_twenty_times_with_compiled_gradients(tmp_path):
     """Several thousand steps of the default algorithm on a DM Control task, compilation in the middle."""
-    flags = ["--env", "cheetah_run", "--num_train_steps", 12_500, "--num_seed_steps", 1000, "--eval_frequency", 4000]
+    flags = ["--env", "cheetah_run", "--num_train_steps", 20_500, "--num_seed_steps", 1000, "--eval_frequency", 4000]
     flags += ["--num_eval_episodes", 1, "--checkpoint_frequency", 500, "--compile", "on", *SMALL]
     (tmp_path / "once").mkdir(), (tmp_path / "often").mkdir()
     once = run_dir(tmp_path / "once", *flags)
@@ -114,14 +114,13 @@ def test_killed_twenty_times_with_compiled_gradients(tmp_path):
     while kills < 20 and not list((tmp_path / "often").glob("exp/*/policy.pt")):
         process = start(tmp_path / "often", *flags, "--resume", "auto")
         wait_for(lambda process=process: process.poll() is not None or "run directory" in process.stdout.readline())
-        time.sleep(rng.uniform(0.5, 15))
+        time.sleep(rng.uniform(0.5, 12))
         kills += process.poll() is None
         process.kill()
         process.communicate()
     result = train(tmp_path / "often", *flags, "--resume", "auto")
     assert result.returncode == 0, result.stderr
-    print(f"{kills} kills")
-    assert kills >= 10
+    assert kills == 20
     assert_same_runs(the_run(tmp_path / "often"), once)
 
 

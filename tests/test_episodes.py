@@ -3,7 +3,7 @@ import pytest
 
 from agent.chunking import Plan
 from env import make_env
-from evaluate import evaluate
+from episodes import evaluate
 from tests.scripted import episode_length, episode_return
 
 

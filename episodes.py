@@ -1,0 +1,84 @@
+"""Episodes of an agent, played for their returns."""
+
+import warnings
+from contextlib import nullcontext
+
+import numpy as np
+
+from agent.chunking import ChunkExecutor, by_confidence
+from video import VideoRecorder
+
+
+def episode_seed(*numbers):
+    """A seed that depends on these numbers alone."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def play(agent, env, seeds, length, sample=False, video_path=None):
+    """One episode a seed.
+
+    Args:
+        agent: `SACAgent`.
+        env: a Gymnasium environment.
+        seeds: of the episodes.
+        length: Plan -> steps of it to execute.
+        sample: whether actions are drawn from the policy; else the mode of each.
+        video_path: where to film the first episode, or None.
+
+    Returns:
+        (returns, lengths): of each episode its return and the executed lengths of its plans.
+    """
+    executor = ChunkExecutor(lambda obs: agent.plan(obs, sample), length)
+    returns, lengths = [], []
+    for episode, seed in enumerate(seeds):
+        obs, _ = env.reset(seed=seed)
+        executor.reset()
+        episode_return, done = 0.0, False
+        with VideoRecorder(video_path, env) if video_path and episode == 0 else nullcontext() as recorder:
+            while not done:
+                if recorder:
+                    recorder.record()
+                obs, reward, terminated, truncated, _ = env.step(executor(obs))
+                episode_return += reward
+                done = terminated or truncated
+        if recorder and recorder.failure:
+            warnings.warn(f"a video is missing: {recorder.failure}", stacklevel=2)
+        returns.append(episode_return)
+        lengths.append(executor.lengths)
+    return returns, lengths
+
+
+def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, video_path=None):
+    """Play the mode of the policy and film its first episode if video_path is given.
+
+    The episodes' seeds depend on the run's seed, the step and the episode alone, so that evaluations neither
+    touch training nor each other.
+
+    Returns:
+        an eval row: step, mean return, k averaged over all plans, return of each episode.
+    """
+    seeds = [episode_seed(seed, step, episode) for episode in range(num_episodes)]
+    returns, lengths = play(agent, env, seeds, by_confidence(confidence_threshold), video_path=video_path)
+    row = {"step": step, "return": float(np.mean(returns)), "k": float(np.mean(np.concatenate(lengths)))}
+    return row | {f"return_{i}": value for i, value in enumerate(returns, start=1)}
+
+
+def mean_interval(values):
+    """(mean, low, high): a 95% percentile bootstrap over episodes; the same numbers for the same values."""
+    values = np.asarray(values, float)
+    draws = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
+    return float(values.mean()), *np.quantile(draws, [0.025, 0.975]).tolist()
+
+
+def summary(returns, lengths):
+    """What is reported of some episodes: mean return with its interval, mean k, and both of each episode."""
+    mean, low, high = mean_interval(returns)
+    per_episode = [float(np.mean(k)) for k in lengths]
+    return {
+        "return": mean,
+        "return_low": low,
+        "return_high": high,
+        "k": float(np.mean(np.concatenate(lengths))),
+        "returns": returns,
+        "ks": per_episode,
+    }

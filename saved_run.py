@@ -1,0 +1,53 @@
+"""A run that train.py left behind, as an agent that can play."""
+
+import os
+import pickle
+from typing import NamedTuple
+
+import torch
+
+from agent import SACAgent
+from checkpoint import CheckpointError, Checkpoints
+from env import make_env
+from errors import Refusal
+from run_dir import read_flags
+
+
+class SavedRun(NamedTuple):
+    """An agent, the flags it was trained with, and the steps it was trained for."""
+
+    agent: SACAgent
+    flags: dict
+    step: int
+
+
+def load_run(run_dir):
+    """The policy of a run, on the CPU: policy.pt, or the newest checkpoint of a run that has not finished.
+
+    Raises:
+        Refusal: there is neither, or it does not belong to the task that args.json names.
+    """
+    flags = read_flags(run_dir)
+    path = os.path.join(run_dir, "policy.pt")
+    if os.path.exists(path):
+        try:
+            policy = torch.load(path, weights_only=True, map_location="cpu")
+            env_name, step, weights = policy["args"]["env"], policy["args"]["num_train_steps"], policy["actor"]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+            raise Refusal(f"{path} is damaged, or not a policy") from error
+    else:
+        try:
+            step, state, _ = Checkpoints(run_dir).load()
+        except CheckpointError as error:
+            raise Refusal(f"{run_dir} has not finished and cannot be played: {error}") from error
+        env_name, weights = state["flags"]["env"], state["agent"]["actor"]
+    if env_name != flags["env"]:
+        raise Refusal(f"{run_dir} is a run of {flags['env']}, but its policy is one of {env_name}")
+    env = make_env(flags["env"], flags["action_repeat"])
+    sizes = env.observation_space.shape[0], env.action_space.shape[0]
+    agent = SACAgent.from_flags(*sizes, flags | {"device": "cpu"})
+    try:
+        agent.actor.load_state_dict(weights)
+    except RuntimeError as error:
+        raise Refusal(f"{run_dir}: the policy does not fit {flags['env']} and the flags in args.json") from error
+    return SavedRun(agent, flags, step)
