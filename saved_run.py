@@ -33,7 +33,7 @@ def load_run(run_dir):
         try:
             policy = torch.load(path, weights_only=True, map_location="cpu")
             env_name, step, weights = policy["args"]["env"], policy["args"]["num_train_steps"], policy["actor"]
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
             raise Refusal(f"{path} is damaged, or not a policy") from error
     else:
         try:

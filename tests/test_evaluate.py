@@ -1,0 +1,129 @@
+"""evaluate.py as a process of its own, on runs that train.py has just made."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+
+from tests.scripted import episode_return
+from tests.test_train import ROOT, SMALL, run_dir
+
+SCRIPTED = ["--env", "tests.scripted:Scripted-v0", "--num_seed_steps", 20, "--chunk_size", 3, *SMALL]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("trained")
+    return run_dir(cwd, *SCRIPTED, "--num_train_steps", 60, "--checkpoint_frequency", 20)
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def evaluate(*flags):
+    command = [sys.executable, str(ROOT / "evaluate.py"), *map(str, flags)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_returns_of_a_scripted_run(run):
+    result = evaluate(run, "--episodes", 4, "--confidence_threshold", 0)
+    assert result.returncode == 0 and result.stderr == ""
+    report = json.loads((run / "evaluation.json").read_text())
+    returns = [episode_return(e) for e in range(1, 5)]
+    assert report["returns"] == returns and report["return"] == np.mean(returns)
+    assert report["k"] == 3 and report["step"] == 60 and report["confidence_threshold"] == 0
+    assert min(returns) <= report["return_low"] < report["return"] < report["return_high"] <= max(returns)
+    table = [line.split() for line in result.stdout.splitlines()[2:6]]
+    assert table == [[str(i), f"{value:.2f}", "3.00"] for i, value in enumerate(returns, start=1)]
+
+
+def test_the_same_seed_gives_the_same_episodes_and_sampling_others(tmp_path):
+    directory = run_dir(tmp_path, "--env", "Pendulum-v1", "--num_train_steps", 200, "--num_seed_steps", 100, *SMALL)
+    reports = {}
+    for name, flags in {"a": [], "b": [], "seed": ["--seed", 1], "sample": ["--sample"]}.items():
+        assert evaluate(directory, "--episodes", 2, "--output", tmp_path / name, *flags).returncode == 0
+        reports[name] = json.loads((tmp_path / f"{name}.json").read_text())["returns"]
+    assert reports["a"] == reports["b"]
+    assert len({tuple(returns) for returns in reports.values()}) == 3
+
+
+def test_a_run_that_has_not_finished_plays_its_last_checkpoint(run):
+    (run / "policy.pt").unlink()
+    assert evaluate(run, "--episodes", 1).returncode == 0
+    last = max(int(path.stem) for path in run.glob("checkpoints/*.checkpoint"))
+    assert json.loads((run / "evaluation.json").read_text())["step"] == last
+
+
+def test_a_video(run, renderer):
+    assert evaluate(run, "--episodes", 1, "--video").returncode == 0
+    assert sum(1 for _ in imageio.get_reader(run / "evaluation.mp4")) == 4  # the first reset is a look at the renderer
+
+
+def test_a_sweep(run):
+    result = evaluate(run, "--sweep", "--episodes", 2)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((run / "evaluation.json").read_text())["rows"]
+    assert [(r["kind"], r["setting"]) for r in rows if r["kind"] == "fixed"] == [("fixed", k) for k in (1, 2, 3)]
+    assert [r["setting"] for r in rows if r["kind"] == "confidence"] == [round(0.1 * i, 1) for i in range(11)]
+    assert len(result.stdout.splitlines()) == len(rows) + 3
+    picture = imageio.imread(run / "evaluation.png")
+    assert picture.shape[0] > 400 and picture.std() > 10 and (run / "evaluation.svg").exists()
+
+
+def damage_policy(run):
+    (run / "policy.pt").write_bytes((run / "policy.pt").read_bytes()[:-50])
+
+
+def another_task(run):
+    policy = torch.load(run / "policy.pt", weights_only=True)
+    policy["args"]["env"] = "cheetah_run"
+    torch.save(policy, run / "policy.pt")
+
+
+def another_size(run):
+    policy = torch.load(run / "policy.pt", weights_only=True)
+    policy["actor"] = {name: weight[..., :1] for name, weight in policy["actor"].items()}
+    torch.save(policy, run / "policy.pt")
+
+
+def unfinished(run):
+    (run / "policy.pt").unlink()
+    shutil.rmtree(run / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    "damage, sentence",
+    [
+        (shutil.rmtree, "is not the directory of a run"),
+        (lambda run: (run / "args.json").write_text("{"), "args.json is damaged"),
+        (unfinished, "has not finished and cannot be played"),
+        (damage_policy, "policy.pt is damaged"),
+        (another_task, "is a run of tests.scripted:Scripted-v0, but its policy is one of cheetah_run"),
+        (another_size, "the policy does not fit"),
+        (lambda run: (run / "evaluation.json").write_text("precious"), "evaluation.json exists"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(run, damage, sentence):
+    damage(run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    result = evaluate(run, "--episodes", 1)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.count("\n") == 1 and sentence in result.stderr
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "flags", [["--episodes", "0"], ["--confidence_threshold", "nan"], ["--sweep", "--video"], ["-x"]]
+)
+def test_bad_flags(run, flags):
+    result = evaluate(run, *flags)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "evaluation.json" not in os.listdir(run)
