@@ -1,7 +1,10 @@
 """Checkpoints: what comes back, what an interrupted or damaged one leads to. Rows hold their own number."""
 
 import builtins
+import hashlib
+import io
 import itertools
+import json
 import os
 import pickle
 import random
@@ -110,9 +113,6 @@ def overwrite(path, data):
 
 def evil(path):
     """A whole checkpoint whose pickle would run code."""
-    import hashlib
-    import io
-    import json
 
     class Evil:
         def __reduce__(self):
@@ -236,17 +236,26 @@ def save_and_die(directory, stage):
     play(buffer, 1)
     calls = itertools.count(1)
 
+    def now():
+        if next(calls) == stage:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     def deadly(function):
         def call(*args, **kwargs):
-            if next(calls) == stage:
-                os.kill(os.getpid(), signal.SIGKILL)
+            now()
             return function(*args, **kwargs)
 
         return call
 
+    class DeadlyFile(io.FileIO):
+        def write(self, data):
+            super().write(data[: len(data) // 2])
+            now()
+            return super().write(data[len(data) // 2 :])
+
     for name in ("open", "fsync", "replace", "remove", "close"):
         setattr(os, name, deadly(getattr(os, name)))
-    builtins.open = deadly(open)
+    builtins.open = deadly(lambda path, mode: DeadlyFile(path, mode))
     checkpoints.save(20, state_of(20), buffer)
 
 
