@@ -106,7 +106,8 @@ def build_parser():
          "steps between two checkpoints, each taken at the end of an episode; 0 takes none")
     flag("resume", str, None,
          "continue a run from its last checkpoint: its directory, or auto for the newest run under exp/ with this "
-         "--experiment, --env, --chunk_size and --seed, if there is one. Flags that are not given are the run's (default: a new run)",
+         "--experiment, --env, --chunk_size and --seed, if there is one. Flags that are not given are the run's "
+         "(default: a new run)",
          metavar="DIR")
 
     group = parser.add_argument_group("environment")

@@ -149,19 +149,13 @@ class SACAgent:
         return state | {"log_alpha": self.log_alpha, "num_updates": self.num_updates, "device": self.device.type}
 
     def load_state_dict(self, state):
-        """Take over what `state_dict` gave.
-
-        Returns:
-            whether the random streams came with it: those of another kind of device do not.
-        """
+        """Take over what `state_dict` gave; random streams only on the same kind of device, others start anew."""
         for name in self._STATEFUL:
             getattr(self, name).load_state_dict(state[name])
         self.log_alpha.copy_(state["log_alpha"])
         self.num_updates = state["num_updates"]
-        same_device = state["device"] == self.device.type
-        for name in self._GENERATORS if same_device else ():
+        for name in self._GENERATORS if state["device"] == self.device.type else ():
             getattr(self, name).set_state(state[name].cpu())
-        return same_device
 
     def is_finite(self):
         """Whether all weights are numbers."""
