@@ -4,6 +4,7 @@ import warnings
 from contextlib import nullcontext
 
 import numpy as np
+from scipy.stats import bootstrap
 
 from agent.chunking import ChunkExecutor, by_confidence
 from video import VideoRecorder
@@ -65,9 +66,11 @@ def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, vide
 
 def mean_interval(values):
     """(mean, low, high): a 95% percentile bootstrap over episodes; the same numbers for the same values."""
-    values = np.asarray(values, float)
-    draws = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
-    return float(values.mean()), *np.quantile(draws, [0.025, 0.975]).tolist()
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return mean, mean, mean
+    result = bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0))
+    return mean, float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def summary(returns, lengths):

@@ -2,7 +2,7 @@
 
 python evaluate.py exp/RUN                      20 episodes: a table, and exp/RUN/evaluation.json
 python evaluate.py exp/RUN --video              films the first one, too
-python evaluate.py exp/RUN --sweep              return against mean k: fixed, by confidence, and the same lengths shuffled
+python evaluate.py exp/RUN --sweep              return against mean k, learned, fixed and shuffled lengths
 """
 
 import argparse

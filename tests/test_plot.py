@@ -1,0 +1,156 @@
+"""Numbers against arithmetic; the command as a process of its own, on files written here."""
+
+import csv
+import itertools
+import json
+import subprocess
+import sys
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+
+import plot
+from plot import Curve, aggregate
+from tests.test_train import ROOT
+
+
+def curves(*ys, x=(10, 20)):
+    return [Curve("t", "s", str(i), np.array(x), np.array(y)) for i, y in enumerate(ys)]
+
+
+def test_mean_over_seeds_with_the_exact_bootstrap_interval():
+    """Four seeds have 256 equally likely resamples: quantiles of their means are known."""
+    values = [1.0, 2.0, 6.0, 11.0]
+    x, value, low, high = aggregate(curves(*[(v, 10 * v) for v in values]), "mean")
+    means = [np.mean(resample) for resample in itertools.product(values, repeat=4)]
+    assert x.tolist() == [10, 20] and value == pytest.approx([5.0, 50.0])
+    for at, scale in ((0, 1), (1, 10)):
+        # 9,999 drawn resamples: within half a percent of the exact probabilities.
+        for got, probability in ((low[at], 0.025), (high[at], 0.975)):
+            nearest = [scale * q for q in np.quantile(means, [probability - 0.005, probability + 0.005])]
+            assert nearest[0] <= got <= nearest[1]
+
+
+def test_interquartile_mean():
+    x, value, low, high = aggregate(curves(*[(v, v) for v in (-1000.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1000.0)]), "iqm")
+    assert value == pytest.approx([3.5, 3.5])  # of 2, 3, 4, 5
+    assert (low < value).all() and (value < high).all()
+
+
+def test_one_seed_has_no_interval():
+    _, value, low, high = aggregate(curves((1.0, 2.0)), "mean")
+    assert value.tolist() == low.tolist() == high.tolist() == [1.0, 2.0]
+
+
+def test_only_steps_that_all_seeds_have_count():
+    long, short = curves((1.0, 2.0, 3.0), x=(10, 20, 30)) + curves((5.0, 7.0), x=(20, 30))
+    x, value, *_ = aggregate([long, short], "mean")
+    assert x.tolist() == [20, 30] and value.tolist() == [3.5, 5.0]
+
+
+def write(path, columns, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+@pytest.fixture
+def results(tmp_path):
+    rows = [
+        (env, setting, seed, step, step / 100 + seed, 2.5)
+        for env in ("cheetah_run", "walker_run")
+        for setting in ("plain", "adaptive")
+        for seed in (1, 2, 3)
+        for step in (1000, 2000, 3000)
+    ]
+    return write(tmp_path / "eval.csv", ("env", "setting", "seed", "step", "return", "k"), rows)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Training takes an hour per 1,000 steps."""
+    directory = tmp_path / "run"
+    write(directory / "train.csv", ("step", "duration"), [(1000, 3600), (2000, 3600)])
+    write(directory / "eval.csv", ("step", "return", "k"), [(500, 5.0, 1), (2000, 20.0, 2)])
+    record = {"args": {"env": "cheetah_run", "experiment": "mine", "seed": 7}}
+    (directory / "args.json").write_text(json.dumps(record))
+    return directory
+
+
+def test_curves_of_a_run(run):
+    for x, expected in (("steps", [500, 2000]), ("hours", [0.5, 2.0])):
+        curve = plot.run_curve(str(run), x, "return")
+        assert curve[:3] == ("cheetah_run", "mine", "7")
+        assert curve.x.tolist() == expected and curve.y.tolist() == [5.0, 20.0]
+    assert plot.run_curve(str(run), "steps", "k").y.tolist() == [1, 2]
+
+
+def test_curves_of_a_benchmark(results):
+    found = plot.csv_curves(str(results), "steps", "return")
+    assert len(found) == 12
+    assert found[1].setting == "plain" and found[1].y.tolist() == [12.0, 22.0, 32.0]
+
+
+def test_hours_are_read_off_at_equal_times():
+    slow, fast = curves((0.0, 10.0), x=(0.0, 2.0)) + curves((0.0, 40.0), x=(0.0, 4.0))
+    found = plot.on_common_hours([slow, fast])
+    assert [curve.x.tolist() for curve in found] == [[1.0, 2.0]] * 2
+    assert [curve.y.tolist() for curve in found] == [[5.0, 10.0], [10.0, 20.0]]
+
+
+def test_the_figure_shows_every_task_and_setting(results):
+    found = plot.csv_curves(str(results), "steps", "return")
+    reference = [Curve("walker_run", "published", "1", np.array([1000.0, 9000.0]), np.array([1.0, 9.0]))]
+    figure = plot.draw(found, "mean", "steps", "return", reference, {"cheetah_run": 700.0})
+    cheetah, walker = figure.axes
+    assert [panel.get_title() for panel in figure.axes] == ["cheetah_run", "walker_run"]
+    lines = {line.get_label(): line for line in walker.get_lines()}
+    assert set(lines) == {"published SAC", "plain (3)", "adaptive (3)"}
+    assert lines["plain (3)"].get_ydata().tolist() == pytest.approx([12.0, 22.0, 32.0])
+    assert lines["plain (3)"].get_color() != lines["adaptive (3)"].get_color()
+    assert "published D4PG, 1e8 steps" in {line.get_label() for line in cheetah.get_lines()}
+    assert walker.get_xlim() == (0, 3000)
+
+
+def command(cwd, *flags):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "plot.py"), *map(str, flags)], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_command_writes_pictures_and_replaces_none(tmp_path, results, run):
+    result = command(tmp_path, results, run, "--statistic", "iqm", "--output", "figures/a")
+    assert result.returncode == 0, result.stderr
+    picture = imageio.imread(tmp_path / "figures" / "a.png")
+    assert picture.shape[1] > 800 and picture.std() > 10
+    assert (tmp_path / "figures" / "a.svg").read_text().startswith("<?xml")
+    before = (tmp_path / "figures" / "a.png").read_bytes()
+    result = command(tmp_path, run, "--output", "figures/a")
+    assert result.returncode == 2 and "figures/a.png exists" in result.stderr
+    assert (tmp_path / "figures" / "a.png").read_bytes() == before
+    assert command(tmp_path, run, "--output", "figures/a", "--replace").returncode == 0
+    assert (tmp_path / "figures" / "a.png").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    "make, flags, sentence",
+    [
+        (lambda d: d / "nothing.csv", [], "nothing.csv cannot be read as CSV"),
+        (lambda d: d, [], "is not the directory of a run"),
+        (lambda d: write(d / "x.csv", ("env", "seed"), [("a", 1)]), [], "no column setting and no column step"),
+        (lambda d: write(d / "x.csv", ("env", "setting", "seed", "step", "return"), []), [], "has no rows"),
+        (lambda d: write(d / "x.csv", ("env", "setting", "seed", "step", "return"), [("a", "b", 1, 1, "x")]), [],
+         "column return does not hold numbers only"),
+        (lambda d: d / "eval.csv", ["--x", "hours"], "holds steps only"),
+        (lambda d: d / "eval.csv", ["--reference", "eval.csv"], "no column episode_reward"),
+        (lambda d: d / "eval.csv", ["--y", "k", "--levels", "eval.csv"], "they are returns at steps"),
+        (lambda d: d / "eval.csv", ["eval.csv"], "is there twice"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_plotted_is_said(tmp_path, results, make, flags, sentence):
+    result = command(tmp_path, make(tmp_path), *flags)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert sentence in result.stderr
+    assert not (tmp_path / "figures").exists()
