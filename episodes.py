@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from agent.chunking import ChunkExecutor, by_confidence
+from overlay import PlanView
 from video import VideoRecorder
 
 
@@ -15,7 +16,7 @@ def episode_seed(*numbers):
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def play(agent, env, seeds, length, sample=False, video_path=None):
+def play(agent, env, seeds, length, sample=False, video_path=None, threshold=None):
     """One episode a seed.
 
     Args:
@@ -25,6 +26,7 @@ def play(agent, env, seeds, length, sample=False, video_path=None):
         length: Plan -> steps of it to execute.
         sample: whether actions are drawn from the policy; else the mode of each.
         video_path: where to film the first episode, or None.
+        threshold: shown in the video with the plan; None films without an overlay.
 
     Returns:
         (returns, lengths): of each episode its return and the executed lengths of its plans.
@@ -34,12 +36,14 @@ def play(agent, env, seeds, length, sample=False, video_path=None):
     for episode, seed in enumerate(seeds):
         obs, _ = env.reset(seed=seed)
         executor.reset()
-        episode_return, done = 0.0, False
+        episode_return, step, done = 0.0, 0, False
         with VideoRecorder(video_path, env) if video_path and episode == 0 else nullcontext() as recorder:
             while not done:
+                action = executor(obs)
                 if recorder:
-                    recorder.record()
-                obs, reward, terminated, truncated, _ = env.step(executor(obs))
+                    recorder.record(None if threshold is None else _view(executor, threshold, step, episode_return))
+                obs, reward, terminated, truncated, _ = env.step(action)
+                step += 1
                 episode_return += reward
                 done = terminated or truncated
         if recorder and recorder.failure:
@@ -49,7 +53,13 @@ def play(agent, env, seeds, length, sample=False, video_path=None):
     return returns, lengths
 
 
-def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, video_path=None):
+def _view(executor, threshold, step, episode_return):
+    k = executor.lengths[-1]
+    position = k - executor.steps_left
+    return PlanView(step, episode_return, executor.confidences[-1], threshold, k, position, position == 0)
+
+
+def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, video_path=None, video_overlay=True):
     """Play the mode of the policy and film its first episode if video_path is given.
 
     The episodes' seeds depend on the run's seed, the step and the episode alone, so that evaluations neither
@@ -59,7 +69,10 @@ def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, vide
         an eval row: step, mean return, k averaged over all plans, return of each episode.
     """
     seeds = [episode_seed(seed, step, episode) for episode in range(num_episodes)]
-    returns, lengths = play(agent, env, seeds, by_confidence(confidence_threshold), video_path=video_path)
+    shown = confidence_threshold if video_overlay else None
+    returns, lengths = play(
+        agent, env, seeds, by_confidence(confidence_threshold), video_path=video_path, threshold=shown
+    )
     row = {"step": step, "return": float(np.mean(returns)), "k": float(np.mean(np.concatenate(lengths)))}
     return row | {f"return_{i}": value for i, value in enumerate(returns, start=1)}
 

@@ -34,6 +34,9 @@ def parse_args(argv=None):
     parser.add_argument(
         "--video", action=argparse.BooleanOptionalAction, default=False, help="film the first episode (default: no)"
     )
+    parser.add_argument(
+        "--video_overlay", action=argparse.BooleanOptionalAction, default=True, help="show the plan (default: yes)"
+    )
     parser.add_argument("--video_size", type=POSITIVE_INT, default=256, help="pixels a side (default: 256)")
     parser.add_argument(
         "--sweep",
@@ -98,7 +101,8 @@ def run(args):
         sweep.draw(result, f"{flags['env']}, seed {flags['seed']}, step {step}", args.output)
     else:
         path = f"{args.output}.mp4" if args.video else None
-        returns, lengths = play(agent, env, seeds, by_confidence(threshold), args.sample, path)
+        shown = threshold if args.video_overlay else None
+        returns, lengths = play(agent, env, seeds, by_confidence(threshold), args.sample, path, shown)
         result |= summary(returns, lengths)
         print(f"{'episode':>8} {'return':>10} {'mean k':>7}")
         for episode, (value, k) in enumerate(zip(result["returns"], result["ks"], strict=True), start=1):

@@ -36,7 +36,7 @@ def write_atomically(path, data):
             if os.path.isfile(scratch):
                 os.remove(scratch)
             raise
-        _sync_directory(os.path.dirname(path))
+        _sync_directory(os.path.dirname(path) or ".")
 
 
 def _sync_directory(path):

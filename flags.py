@@ -41,7 +41,7 @@ FINITE = number(float)
 # What a resumed run may do differently; everything else would make it another run.
 MAY_CHANGE = {
     *("num_train_steps", "eval_frequency", "num_eval_episodes", "checkpoint_frequency", "resume"),
-    *("log_frequency", "log_save_tb", "save_video", "video_size", "device", "num_threads", "compile"),
+    *("log_frequency", "log_save_tb", "save_video", "video_size", "video_overlay", "device", "num_threads", "compile"),
 }
 
 
@@ -180,6 +180,8 @@ def build_parser():
          "film the first episode of each evaluation")
     flag("video_size", number(int, 16), 256,
          "pixels a side of the video (DM Control)")
+    flag("video_overlay", bool, True,
+         "show step, return and the plan with its confidences in the video")
     # fmt: on
     return parser
 

@@ -241,6 +241,7 @@ def train(args):
                     num_episodes=args.num_eval_episodes,
                     confidence_threshold=args.confidence_threshold,
                     video_path=os.path.join(run_dir, "video", f"{step}.mp4") if film else None,
+                    video_overlay=args.video_overlay,
                 )
                 logger.log_eval(row)
                 started += time.perf_counter() - paused

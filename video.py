@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 
+import overlay
 from files import writing
 
 MAX_FPS = 25  # software rendering is slow: more frames would cost more than the training between two videos
@@ -87,6 +88,7 @@ class VideoRecorder:
         fps = env.metadata.get("render_fps", 30)
         self._stride = math.ceil(fps / MAX_FPS)
         self._num_steps = 0
+        self._replanned = False  # since the last frame
         self._scratch = f"{path}.tmp.mp4"
         # macro_block_size 2: all that yuv420p asks for; the default of 16 would rescale frames.
         self._writer = imageio.get_writer(self._scratch, fps=fps / self._stride, macro_block_size=2)
@@ -94,11 +96,20 @@ class VideoRecorder:
     def __enter__(self):
         return self
 
-    def record(self):
-        """Take in the environment's present state; call it once a step."""
+    def record(self, view=None):
+        """Take in the environment's present state; call it once a step.
+
+        Args:
+            view: `overlay.PlanView` to draw into the frame, or None.
+        """
+        self._replanned |= view is not None and view.replanned
         if self._num_steps % self._stride == 0 and self.failure is None:
             try:
-                self._writer.append_data(self._env.render())
+                frame = self._env.render()
+                if view is not None:
+                    frame = overlay.draw(frame, view._replace(replanned=self._replanned))
+                self._replanned = False
+                self._writer.append_data(frame)
             except OSError:  # what imageio raises when the pipe to ffmpeg breaks
                 self._give_up("ffmpeg failed")
             except Exception as error:  # whatever a renderer may raise
