@@ -13,7 +13,7 @@ import warnings
 
 from errors import Failure, Refusal
 from files import write_atomically
-from flags import FRACTION, NON_NEGATIVE_INT, POSITIVE_INT, Parser
+from flags import FRACTION, NON_NEGATIVE_INT, POSITIVE_INT, Parser, video_size
 
 
 def parse_args(argv=None):
@@ -37,7 +37,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--video_overlay", action=argparse.BooleanOptionalAction, default=True, help="show the plan (default: yes)"
     )
-    parser.add_argument("--video_size", type=POSITIVE_INT, default=256, help="pixels a side (default: 256)")
+    parser.add_argument("--video_size", type=video_size, default=256, help="pixels a side (default: 256)")
     parser.add_argument(
         "--sweep",
         action="store_true",

@@ -29,6 +29,15 @@ def number(kind, low=-math.inf, high=math.inf, open_low=False, open_high=False):
     return parse
 
 
+def video_size(text):
+    """An argparse type: pixels a side of a video."""
+    value = number(int, 16)(text)
+    if value % 2:
+        raise argparse.ArgumentTypeError(f"{text} is odd, which mp4 does not take")
+    return value
+
+
+video_size.__name__ = "int"
 POSITIVE_INT = number(int, 1)
 NON_NEGATIVE_INT = number(int, 0)
 POSITIVE = number(float, 0, open_low=True)
@@ -178,7 +187,7 @@ def build_parser():
          "write TensorBoard files")
     flag("save_video", bool, True,
          "film the first episode of each evaluation")
-    flag("video_size", number(int, 16), 256,
+    flag("video_size", video_size, 256,
          "pixels a side of the video (DM Control)")
     flag("video_overlay", bool, True,
          "show step, return and the plan with its confidences in the video")
@@ -220,6 +229,4 @@ def parse_args(argv=None):
             parser.error(f"argument --{name}: {getattr(args, name)} is more than --{limit} {getattr(args, limit)}")
     if args.actor_log_std_bounds[0] >= args.actor_log_std_bounds[1]:
         parser.error("argument --actor_log_std_bounds: LOW must be less than HIGH")
-    if args.video_size % 2:
-        parser.error(f"argument --video_size: {args.video_size} is odd, which mp4 does not take")
     return args

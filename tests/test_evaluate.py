@@ -121,7 +121,8 @@ def test_what_cannot_be_evaluated_is_said(run, damage, sentence):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--episodes", "0"], ["--confidence_threshold", "nan"], ["--sweep", "--video"], ["-x"]]
+    "flags",
+    [["--episodes", "0"], ["--confidence_threshold", "nan"], ["--sweep", "--video"], ["--video_size", "33"], ["-x"]],
 )
 def test_bad_flags(run, flags):
     result = evaluate(run, *flags)
