@@ -7,7 +7,6 @@ python benchmark.py --name chunks --envs cheetah_run,walker_run --seeds 1-3 --co
 import argparse
 import csv
 import io
-import json
 import os
 import re
 import shlex
@@ -18,10 +17,10 @@ import sys
 import time
 from typing import NamedTuple
 
-from errors import Failure
+from errors import one_sentence
 from files import write_atomically
 from flags import POSITIVE_INT, Parser, parse_args
-from run_dir import finished_steps
+from run_dir import finished_steps, read_record
 
 STATUS_INTERVAL = 60  # seconds between two status reports while nothing starts or ends
 TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
@@ -139,8 +138,7 @@ def write_results(name, runs):
     runs_rows, eval_rows = [], []
     for run in runs:
         directory = run.args().resume
-        with open(os.path.join(directory, "args.json")) as file:
-            record = json.load(file)
+        record = read_record(directory)
         who = {"env": run.env, "setting": run.setting, "seed": run.seed}
         with open(os.path.join(directory, "eval.csv"), newline="") as file:
             rows = [who | row for row in csv.DictReader(file)]
@@ -246,11 +244,9 @@ def main():
     benchmark = Benchmark(runs, jobs, os.path.join("exp", f"{name}-logs"))
     stopped = benchmark.go()
     finished = [run for run in runs if benchmark.is_finished(run)]
-    try:
-        if finished:
+    if finished:
+        with one_sentence():
             print(summary(write_results(name, finished)))
-    except Failure as error:
-        sys.exit(f"benchmark.py: error: {error}")
     if stopped is not None:
         sys.exit(128 + stopped)
     if benchmark.failed:

@@ -1,5 +1,10 @@
 """How a run is refused or ends early: with one sentence."""
 
+import os
+import sys
+import warnings
+from contextlib import contextmanager
+
 
 class Refusal(Exception):
     """The run does not start: a mistake in the flags or in what they point to. Exit status 2."""
@@ -7,3 +12,14 @@ class Refusal(Exception):
 
 class Failure(Exception):
     """The run ends early. Exit status 1."""
+
+
+@contextmanager
+def one_sentence():
+    """For the main() of a command: a `Refusal` or `Failure` within it is one line and an exit status, a warning a line."""
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    try:
+        yield
+    except (Refusal, Failure) as error:
+        print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, Refusal) else 1)

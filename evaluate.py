@@ -8,10 +8,8 @@ python evaluate.py exp/RUN --sweep              return against mean k, learned, 
 import argparse
 import json
 import os
-import sys
-import warnings
 
-from errors import Failure, Refusal
+from errors import Refusal, one_sentence
 from files import write_atomically
 from flags import FRACTION, NON_NEGATIVE_INT, POSITIVE_INT, Parser, video_size
 
@@ -115,13 +113,9 @@ def run(args):
 
 def main():
     """The command line; every error is one sentence."""
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     args = parse_args()
-    try:
+    with one_sentence():
         run(args)
-    except (Refusal, Failure) as error:
-        print(f"evaluate.py: error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, Refusal) else 1)
 
 
 if __name__ == "__main__":

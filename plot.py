@@ -6,15 +6,14 @@ python plot.py results/NAME/eval.csv --reference published_curves.csv --levels p
 """
 
 import csv
-import json
 import os
-import sys
 from typing import NamedTuple
 
 import numpy as np
 
-from errors import Refusal
+from errors import Refusal, one_sentence
 from flags import Parser
+from run_dir import read_flags
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
 LABELS = {
@@ -62,12 +61,11 @@ def numbers(path, rows, name):
 
 def run_curve(run_dir, x, y):
     """The curve of a run's directory."""
+    flags = read_flags(run_dir)
     try:
-        with open(os.path.join(run_dir, "args.json")) as file:
-            flags = json.load(file)["args"]
         task, setting, seed = flags["env"], flags["experiment"], str(flags["seed"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{run_dir} is not the directory of a run: its args.json cannot be read") from error
+    except KeyError as error:
+        raise Refusal(f"{run_dir} is not the directory of a run: args.json has no {error}") from error
     path = os.path.join(run_dir, "eval.csv")
     rows = read_rows(path, ("step", y))
     steps = numbers(path, rows, "step")
@@ -233,11 +231,8 @@ def run(args):
 def main():
     """The command line; every error is one sentence."""
     args = parse_args()
-    try:
+    with one_sentence():
         run(args)
-    except Refusal as error:
-        print(f"plot.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def read_flags(run_dir):
         Refusal: the directory is not one of a run.
     """
     try:
-        return dict(_read_record(run_dir)["args"])
+        return dict(read_record(run_dir)["args"])
     except OSError as error:
         raise Refusal(f"{run_dir} is not the directory of a run: no args.json there can be read") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -109,22 +109,23 @@ def save_args(run_dir, args, step=0):
     start = {"command": sys.argv, "versions": versions(), "git_commit": git.stdout.strip() or None}
     record = {"args": vars(args), **start, "resumed": [], "finished": 0}
     if step:
-        record = _read_record(run_dir) | {"args": vars(args)}
+        record = read_record(run_dir) | {"args": vars(args)}
         record["resumed"].append({"step": step, **start})
     _write_record(run_dir, record)
 
 
 def mark_finished(run_dir, step):
     """Note in args.json that the run has come to its end."""
-    _write_record(run_dir, _read_record(run_dir) | {"finished": step})
+    _write_record(run_dir, read_record(run_dir) | {"finished": step})
 
 
 def finished_steps(run_dir):
     """Steps of the longest run that came to its end here, 0 if none did."""
-    return _read_record(run_dir).get("finished", 0)
+    return read_record(run_dir).get("finished", 0)
 
 
-def _read_record(run_dir):
+def read_record(run_dir):
+    """What args.json holds."""
     with open(os.path.join(run_dir, "args.json")) as file:
         return json.load(file)
 

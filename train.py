@@ -17,7 +17,7 @@ import time
 import warnings
 from contextlib import contextmanager
 
-from errors import Failure, Refusal
+from errors import Failure, Refusal, one_sentence
 from files import write_atomically
 from flags import fixed_flags, parse_args
 from run_dir import finished_steps, lock, make_run_dir, mark_finished, save_args, versions
@@ -269,15 +269,11 @@ def train(args):
 
 def main():
     """The command line; every error is one sentence."""
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     # TensorBoard writes in a thread, which hands its error to the next call as well.
     threading.excepthook = lambda details: None if details.exc_type is OSError else threading.__excepthook__(details)
     args = parse_args()
-    try:
+    with one_sentence():
         sys.exit(train(args))
-    except (Refusal, Failure) as error:
-        print(f"train.py: error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, Refusal) else 1)
 
 
 if __name__ == "__main__":

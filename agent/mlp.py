@@ -8,7 +8,7 @@ import itertools
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import library, nn
 from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-5  # of LayerNorm
@@ -30,7 +30,7 @@ def _onednn_linear(x, weight, bias, relu):
 
 
 # Inductor cannot lower oneDNN's operator itself; an operator that it does not know it calls as it is.
-LIBRARY = torch.library.Library("chunks", "DEF")
+LIBRARY = library.Library("chunks", "DEF")
 LIBRARY.define("linear(Tensor x, Tensor weight, Tensor? bias, bool relu) -> Tensor")
 LIBRARY.impl("linear", _onednn_linear, "CPU")
 LIBRARY.impl("linear", lambda x, weight, bias, relu: x.new_empty(len(x), len(weight)), "Meta")

@@ -95,8 +95,8 @@ def test_an_interrupted_benchmark_goes_on_where_it_was(tmp_path, finished):
         for seed in (1, 2):
             once, twice = (trajectory(run_of(cwd, setting, seed)) for cwd in (finished[0], tmp_path))
             assert once[0] == twice[0]
-    for name in ("eval.csv",):
-        assert (tmp_path / "results" / "b" / name).read_text() == (finished[0] / "results" / "b" / name).read_text()
+    results = [(cwd / "results" / "b" / "eval.csv").read_text() for cwd in (finished[0], tmp_path)]
+    assert results[0] == results[1]
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
