@@ -35,20 +35,26 @@ def dm_control_tasks():
     return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 
 
-def make_env(name, action_repeat=1, render_size=None):
+def make_env(name, action_repeat=1, render_size=None, camera=None):
     """An environment with observations (O,) float32 and actions (A,) in [-1, 1].
 
     Args:
         name: a DM Control task as domain_task, or a Gymnasium id (`module:Id-v0` imports the module first).
         action_repeat: each action is applied so many times; rewards are summed.
         render_size: pixels a side of `render()`; None makes an environment that cannot render.
+        camera: of `render()`, name or number as text (DM Control); None is the task's first.
 
     Raises:
         ValueError: unknown name (with near matches), or spaces that are not bounded boxes.
-        Refusal: an unusable version of mujoco.
+        Refusal: an unusable version of mujoco, or a camera that the task does not have.
     """
     tasks = dm_control_tasks()
-    env = DMControlEnv(*tasks[name], render_size) if name in tasks else _make_gymnasium(name, tasks, render_size)
+    if name in tasks:
+        env = DMControlEnv(*tasks[name], render_size, camera)
+    else:
+        env = _make_gymnasium(name, tasks, render_size)
+        if camera is not None:
+            raise Refusal(f"argument --video_camera: {name} has no cameras to choose from, only DM Control tasks have")
     return ActionRepeat(env, action_repeat) if action_repeat > 1 else env
 
 
@@ -110,9 +116,10 @@ class DMControlEnv(gym.Env):
     Args:
         domain, task: as in `dm_control.suite.load`.
         render_size: pixels a side, None for no rendering.
+        camera: name or number as text, None for the first.
     """
 
-    def __init__(self, domain, task, render_size=None):
+    def __init__(self, domain, task, render_size=None, camera=None):
         from dm_control import suite
         from dm_control.rl.control import PhysicsError
 
@@ -123,6 +130,7 @@ class DMControlEnv(gym.Env):
             physics = self._env.physics
             physics.__class__ = type("HeadlessPhysics", (type(physics),), {"contexts": None})
         self._render_size = render_size
+        self._camera = 0 if camera is None else self._camera_id(camera, f"{domain}_{task}")
         self.render_mode = "rgb_array" if render_size else None
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 1 / self._env.control_timestep()}
         bounds = self._env.action_spec()
@@ -166,11 +174,20 @@ class DMControlEnv(gym.Env):
 
     def render(self):
         """The present state as (render_size, render_size, 3) uint8."""
-        return self._env.physics.render(self._render_size, self._render_size, camera_id=0)
+        return self._env.physics.render(self._render_size, self._render_size, camera_id=self._camera)
 
     def close(self):
         """Free the simulation and its renderer."""
         self._env.close()
+
+    def _camera_id(self, camera, task_name):
+        model = self._env.physics.model
+        names = [model.id2name(i, "camera") for i in range(model.ncam)]
+        for i, name in enumerate(names):
+            if camera in (name, str(i)):
+                return i
+        listed = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+        raise Refusal(f"argument --video_camera: {task_name} has no camera {camera!r}; its cameras are {listed}")
 
     @staticmethod
     def _flatten(observation):

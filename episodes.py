@@ -16,7 +16,7 @@ def episode_seed(*numbers):
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def play(agent, env, seeds, length, sample=False, video_path=None, threshold=None):
+def play(agent, env, seeds, length, sample=False, video_path=None, threshold=None, video_fps=None):
     """One episode a seed.
 
     Args:
@@ -27,6 +27,7 @@ def play(agent, env, seeds, length, sample=False, video_path=None, threshold=Non
         sample: whether actions are drawn from the policy; else the mode of each.
         video_path: where to film the first episode, or None.
         threshold: shown in the video with the plan; None films without an overlay.
+        video_fps: as in `VideoRecorder`.
 
     Returns:
         (returns, lengths): of each episode its return and the executed lengths of its plans.
@@ -37,7 +38,7 @@ def play(agent, env, seeds, length, sample=False, video_path=None, threshold=Non
         obs, _ = env.reset(seed=seed)
         executor.reset()
         episode_return, step, done = 0.0, 0, False
-        with VideoRecorder(video_path, env) if video_path and episode == 0 else nullcontext() as recorder:
+        with VideoRecorder(video_path, env, video_fps) if video_path and episode == 0 else nullcontext() as recorder:
             while not done:
                 action = executor(obs)
                 if recorder:
@@ -59,7 +60,9 @@ def _view(executor, threshold, step, episode_return):
     return PlanView(step, episode_return, executor.confidences[-1], threshold, k, position, position == 0)
 
 
-def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, video_path=None, video_overlay=True):
+def evaluate(
+    agent, env, *, step, seed, num_episodes, confidence_threshold, video_path=None, video_overlay=True, video_fps=None
+):
     """Play the mode of the policy and film its first episode if video_path is given.
 
     The episodes' seeds depend on the run's seed, the step and the episode alone, so that evaluations neither
@@ -70,9 +73,8 @@ def evaluate(agent, env, *, step, seed, num_episodes, confidence_threshold, vide
     """
     seeds = [episode_seed(seed, step, episode) for episode in range(num_episodes)]
     shown = confidence_threshold if video_overlay else None
-    returns, lengths = play(
-        agent, env, seeds, by_confidence(confidence_threshold), video_path=video_path, threshold=shown
-    )
+    length = by_confidence(confidence_threshold)
+    returns, lengths = play(agent, env, seeds, length, video_path=video_path, threshold=shown, video_fps=video_fps)
     row = {"step": step, "return": float(np.mean(returns)), "k": float(np.mean(np.concatenate(lengths)))}
     return row | {f"return_{i}": value for i, value in enumerate(returns, start=1)}
 

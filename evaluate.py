@@ -11,7 +11,7 @@ import os
 
 from errors import Refusal, one_sentence
 from files import write_atomically
-from flags import FRACTION, NON_NEGATIVE_INT, POSITIVE_INT, Parser, video_size
+from flags import FRACTION, NON_NEGATIVE_INT, POSITIVE_INT, VIDEO_FPS, Parser, video_size
 
 
 def parse_args(argv=None):
@@ -36,6 +36,12 @@ def parse_args(argv=None):
         "--video_overlay", action=argparse.BooleanOptionalAction, default=True, help="show the plan (default: yes)"
     )
     parser.add_argument("--video_size", type=video_size, default=256, help="pixels a side (default: 256)")
+    parser.add_argument("--video_camera", metavar="NAME", help="camera, by name or number (default: the task's first)")
+    parser.add_argument(
+        "--video_fps",
+        type=VIDEO_FPS,
+        help="frames per second, at most one a step, in real time (default: of every n-th step, at most 25)",
+    )
     parser.add_argument(
         "--sweep",
         action="store_true",
@@ -76,7 +82,8 @@ def run(args):
 
     torch.set_num_threads(1)
     agent, flags, step = load_run(args.run_dir)
-    env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None)
+    env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None, args.video_camera)
+    video.check_fps(env, args.video_fps)
     if args.video and (problem := video.why_not_filmed(env)):
         raise Refusal(f"argument --video: {problem}")
     threshold = flags["confidence_threshold"] if args.confidence_threshold is None else args.confidence_threshold
@@ -100,7 +107,7 @@ def run(args):
     else:
         path = f"{args.output}.mp4" if args.video else None
         shown = threshold if args.video_overlay else None
-        returns, lengths = play(agent, env, seeds, by_confidence(threshold), args.sample, path, shown)
+        returns, lengths = play(agent, env, seeds, by_confidence(threshold), args.sample, path, shown, args.video_fps)
         result |= summary(returns, lengths)
         print(f"{'episode':>8} {'return':>10} {'mean k':>7}")
         for episode, (value, k) in enumerate(zip(result["returns"], result["ks"], strict=True), start=1):

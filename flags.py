@@ -45,12 +45,14 @@ NON_NEGATIVE = number(float, 0)
 FRACTION = number(float, 0, 1)
 BELOW_ONE = number(float, 0, 1, open_high=True)
 FINITE = number(float)
+VIDEO_FPS = number(float, 1)
 
 
 # What a resumed run may do differently; everything else would make it another run.
 MAY_CHANGE = {
     *("num_train_steps", "eval_frequency", "num_eval_episodes", "checkpoint_frequency", "resume"),
-    *("log_frequency", "log_save_tb", "save_video", "video_size", "video_overlay", "device", "num_threads", "compile"),
+    *("log_frequency", "log_save_tb", "save_video", "video_size", "video_camera", "video_fps", "video_overlay"),
+    *("device", "num_threads", "compile"),
 }
 
 
@@ -189,6 +191,11 @@ def build_parser():
          "film the first episode of each evaluation")
     flag("video_size", video_size, 256,
          "pixels a side of the video (DM Control)")
+    flag("video_camera", str, None,
+         "camera of the video, by its name or number (DM Control; default: the task's first)", metavar="NAME")
+    flag("video_fps", VIDEO_FPS, None,
+         "frames per second of the video, at most one a step; it plays in real time (default: of every n-th step, with "
+         "the smallest n that makes 25 or fewer)")
     flag("video_overlay", bool, True,
          "show step, return and the plan with its confidences in the video")
     # fmt: on

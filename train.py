@@ -89,7 +89,8 @@ def train(args):
     if args.chunk_size > longest:
         raise Refusal(f"argument --chunk_size: {args.chunk_size} is longer than an episode of {longest} steps")
     film = args.save_video
-    eval_env = make_env(args.env, args.action_repeat, args.video_size if film else None)
+    eval_env = make_env(args.env, args.action_repeat, args.video_size if film else None, args.video_camera)
+    video.check_fps(eval_env, args.video_fps)
     if film and (problem := video.why_not_filmed(eval_env)):
         warnings.warn(f"training without video: {problem}", stacklevel=1)
         film, eval_env = False, make_env(args.env, args.action_repeat)
@@ -242,6 +243,7 @@ def train(args):
                     confidence_threshold=args.confidence_threshold,
                     video_path=os.path.join(run_dir, "video", f"{step}.mp4") if film else None,
                     video_overlay=args.video_overlay,
+                    video_fps=args.video_fps,
                 )
                 logger.log_eval(row)
                 started += time.perf_counter() - paused

@@ -8,9 +8,10 @@ import sys
 import tempfile
 
 import overlay
+from errors import Refusal
 from files import writing
 
-MAX_FPS = 25  # software rendering is slow: more frames would cost more than the training between two videos
+MAX_DEFAULT_FPS = 25  # software rendering is slow: more would cost more than the training between two videos
 
 PROBE_BYTES = 1 << 20  # more than a video of one episode
 
@@ -67,8 +68,21 @@ def _first_line(error):
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def _steps_per_second(env):
+    return env.metadata.get("render_fps", 30)
+
+
+def check_fps(env, fps):
+    """Raise Refusal if there are fewer environment steps in a second than frames; fps may be None."""
+    rate = round(_steps_per_second(env), 2)  # as exact as ffmpeg is told
+    if fps is not None and fps > rate:
+        raise Refusal(
+            f"argument --video_fps: {fps:g} frames per second are more than the {rate:g} steps per second of this task"
+        )
+
+
 class VideoRecorder:
-    """Records one episode of an environment that can render, in real time, at no more than MAX_FPS.
+    """Records one episode of an environment that can render, in real time.
 
     Use as a context manager; the file appears only when it is complete. A renderer or an ffmpeg that fails costs the
     video only; a full disk is a `Failure`.
@@ -76,22 +90,24 @@ class VideoRecorder:
     Args:
         path: of the mp4.
         env: its metadata's render_fps is the number of environment steps a second.
+        fps: frames a second, no more than steps; None takes every n-th step, where that makes MAX_DEFAULT_FPS or less.
 
     Attributes:
         failure: why there will be no video; None while all is well.
     """
 
-    def __init__(self, path, env):
+    def __init__(self, path, env, fps=None):
         import imageio.v2 as imageio
 
         self._path, self._env, self.failure = path, env, None
-        fps = env.metadata.get("render_fps", 30)
-        self._stride = math.ceil(fps / MAX_FPS)
-        self._num_steps = 0
+        rate = _steps_per_second(env)
+        fps = fps or rate / math.ceil(rate / MAX_DEFAULT_FPS)
+        self._steps_per_frame = rate / fps
+        self._num_steps = self._num_frames = 0
         self._replanned = False  # since the last frame
         self._scratch = f"{path}.tmp.mp4"
         # macro_block_size 2: all that yuv420p asks for; the default of 16 would rescale frames.
-        self._writer = imageio.get_writer(self._scratch, fps=fps / self._stride, macro_block_size=2)
+        self._writer = imageio.get_writer(self._scratch, fps=fps, macro_block_size=2)
 
     def __enter__(self):
         return self
@@ -103,13 +119,16 @@ class VideoRecorder:
             view: `overlay.PlanView` to draw into the frame, or None.
         """
         self._replanned |= view is not None and view.replanned
-        if self._num_steps % self._stride == 0 and self.failure is None:
+        # A hair early, for a step that is due only but for rounding.
+        is_due = self._num_steps > self._num_frames * self._steps_per_frame - 1e-6
+        if is_due and self.failure is None:
             try:
                 frame = self._env.render()
                 if view is not None:
                     frame = overlay.draw(frame, view._replace(replanned=self._replanned))
                 self._replanned = False
                 self._writer.append_data(frame)
+                self._num_frames += 1
             except OSError:  # what imageio raises when the pipe to ffmpeg breaks
                 self._give_up("ffmpeg failed")
             except Exception as error:  # whatever a renderer may raise

@@ -1,4 +1,5 @@
 import importlib.metadata
+import re
 import warnings
 
 import gymnasium as gym
@@ -36,6 +37,20 @@ def test_gymnasiums_checker_passes(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # unbounded observations, wrapped environments
         check_env(make_env(name), skip_render_check=True)
+
+
+@pytest.mark.parametrize(
+    "name, camera, sentence",
+    [
+        ("cheetah_run", "top", "cheetah_run has no camera 'top'; its cameras are 0 side, 1 back"),
+        ("fish_swim", "5", "0 tracking_top, 1 tracking_x, 2 tracking_y, 3 fixed_top, 4 eye"),
+        ("cheetah_run", "-1", "no camera '-1'"),
+        ("HalfCheetah-v5", "0", "HalfCheetah-v5 has no cameras to choose from"),
+    ],
+)
+def test_a_camera_that_is_not_there(name, camera, sentence):
+    with pytest.raises(Refusal, match=f"argument --video_camera: .*{re.escape(sentence)}"):
+        make_env(name, camera=camera)
 
 
 def test_a_time_limit_truncates():

@@ -67,6 +67,46 @@ def test_a_video(run, renderer):
     assert sum(1 for _ in imageio.get_reader(run / "evaluation.mp4")) == 4  # the first reset is a look at the renderer
 
 
+@pytest.fixture(scope="module")
+def cheetah(tmp_path_factory):
+    flags = ["--env", "cheetah_run", "--num_train_steps", 10, "--num_seed_steps", 10, "--num_eval_episodes", 1, *SMALL]
+    return run_dir(tmp_path_factory.mktemp("cheetah"), *flags)
+
+
+def test_cameras_and_frames_per_second(cheetah, tmp_path, renderer):
+    """An episode takes 10 s, whatever the frames a second."""
+    first = {}
+    for name, fps, flags in (
+        ("side", 2, []),
+        ("1", 2, ["--video_camera", 1]),
+        ("back", 7.5, ["--video_camera", "back"]),
+    ):
+        flags += ["--episodes", 1, "--video", "--video_size", 64, "--video_fps", fps, "--output", tmp_path / name]
+        result = evaluate(cheetah, *flags)
+        assert result.returncode == 0 and result.stderr == ""
+        reader = imageio.get_reader(tmp_path / f"{name}.mp4")
+        data, frames = reader.get_meta_data(), [frame.astype(int) for frame in reader]
+        assert data["fps"] == fps and data["duration"] == 10 and len(frames) == 10 * fps
+        first[name] = frames[0]
+    assert np.abs(first["1"] - first["back"]).mean() < 3  # the same but for compression
+    assert np.abs(first["side"] - first["1"]).mean() > 20
+
+
+@pytest.mark.parametrize(
+    "flags, sentence",
+    [
+        (["--video_camera", "top"], "--video_camera: cheetah_run has no camera 'top'; its cameras are 0 side, 1 back"),
+        (["--video_fps", "101"], "--video_fps: 101 frames per second are more than the 100 steps per second"),
+    ],
+)
+def test_what_cannot_be_filmed_is_said(cheetah, flags, sentence):
+    before = sorted(os.listdir(cheetah))
+    result = evaluate(cheetah, "--episodes", 1, "--video", *flags)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.count("\n") == 1 and sentence in result.stderr
+    assert sorted(os.listdir(cheetah)) == before
+
+
 def test_a_sweep(run):
     result = evaluate(run, "--sweep", "--episodes", 2)
     assert result.returncode == 0, result.stderr

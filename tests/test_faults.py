@@ -446,6 +446,7 @@ ACCEPTED = {
     **dict.fromkeys("seed num_seed_steps checkpoint_frequency".split(), (ANY_INT, lambda x: x >= 0)),
     "replay_buffer_capacity": (ANY_INT, lambda x: x >= 2),
     "video_size": (ANY_INT, lambda x: x >= 16 and x % 2 == 0),
+    "video_fps": (ANY_FLOAT, lambda x: 1 <= x < float("inf")),
     **dict.fromkeys(["confidence_threshold", "commit_epsilon"], (ANY_FLOAT, lambda x: 0 <= x <= 1)),
     **dict.fromkeys(["noise_correlation", "discount"], (ANY_FLOAT, lambda x: 0 <= x < 1)),
     "confidence_margin": (ANY_FLOAT, lambda x: 0 <= x < float("inf")),

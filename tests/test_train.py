@@ -92,6 +92,23 @@ def test_the_evaluation_video_shows_the_task(cheetah, renderer):
     assert np.abs(frames[0].astype(int) - frames[60]).max() > 50  # something moves
 
 
+def test_a_resumed_run_may_be_filmed_from_elsewhere_in_other_frames(tmp_path, renderer):
+    """An episode takes 10 s, whatever the frames a second."""
+    flags = ["--env", "cheetah_run", "--num_seed_steps", 1000, "--num_train_steps", 1000, "--num_eval_episodes", 1]
+    flags += [*SMALL, "--save_video", "--video_size", 64, "--video_fps", 2, "--updates_per_step", 0.01]
+    directory = run_dir(tmp_path, *flags)
+    more = ["--num_train_steps", 2000, "--video_camera", "back", "--video_fps", 3]
+    result = train(tmp_path, "--resume", directory, *more)
+    assert result.returncode == 0 and result.stderr == ""
+    videos = []
+    for step, fps in ((1000, 2), (2000, 3)):
+        reader = imageio.get_reader(directory / "video" / f"{step}.mp4")
+        data, frames = reader.get_meta_data(), [frame.astype(int) for frame in reader]
+        assert data["fps"] == fps and data["duration"] == 10 and len(frames) == 10 * fps
+        videos.append(frames)
+    assert np.abs(videos[0][0] - videos[1][0]).mean() > 20
+
+
 def test_csv_files_of_a_run(cheetah):
     directory, _ = cheetah
     train_rows, eval_rows = rows(directory / "train.csv"), rows(directory / "eval.csv")
@@ -320,6 +337,7 @@ NUMERIC = {
     "compile": ["maybe"],
     "resume": ["nowhere"],
     "video_size": ["15", "33"],
+    "video_fps": ["0", "0.5", "nan"],
     "experiment": ["a/b", ""],
 }
 
@@ -347,6 +365,9 @@ def test_a_bad_value_is_refused(tmp_path, name, value):
         (["--env", "cheetah_run", "--chunk_size", "0"], "--chunk_size"),
         (["--env", "cheetah_run", "--device", "cuda:77"], "--device"),
         (["--env", "cheetah_run", "--device", "abacus"], "--device"),
+        (["--env", "cheetah_run", "--video_camera", "top"], "has no camera 'top'; its cameras are 0 side, 1 back"),
+        (["--env", "Pendulum-v1", "--video_camera", "0"], "--video_camera: Pendulum-v1 has no cameras"),
+        (["--env", "cheetah_run", "--action_repeat", "2", "--video_fps", "51"], "than the 50 steps per second"),
     ],
 )
 def test_a_mistake_costs_one_sentence_and_no_directory(tmp_path, flags, named):

@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from env import make_env
+from errors import Refusal
 from tests.scripted import COLOUR
-from video import VideoRecorder, why_not_filmed
+from video import VideoRecorder, check_fps, why_not_filmed
 
 
 @pytest.fixture
@@ -39,6 +41,36 @@ def test_fast_environments_are_filmed_in_real_time_with_fewer_frames(env, tmp_pa
             video.record()
     reader = imageio.get_reader(tmp_path / "a.mp4")
     assert reader.get_meta_data()["fps"] == 25 and sum(1 for _ in reader) == 25
+
+
+@pytest.mark.parametrize(
+    "rate, fps, of_the_file, period",
+    [
+        (100, 30, 30, 100 / 30),
+        (100, 100, 100, 1),
+        (200 / 3, 66.67, 66.67, 1),
+        (200 / 3, None, 22.22, 3),
+        (25, 1, 1, 25),
+    ],
+)
+def test_every_frame_shows_the_first_step_at_its_time(env, tmp_path, rate, fps, of_the_file, period):
+    shown = []
+    env.unwrapped.metadata = env.unwrapped.metadata | {"render_fps": rate}
+    with VideoRecorder(tmp_path / "a.mp4", env, fps) as video:
+        for step in range(300):
+            env.unwrapped.render = lambda step=step: shown.append(step) or np.zeros((48, 64, 3), np.uint8)
+            video.record()
+    data = imageio.get_reader(tmp_path / "a.mp4").get_meta_data()
+    assert shown == [math.ceil(round(i * period, 6)) for i in range(math.ceil(round(300 / period, 6)))]
+    assert data["fps"] == of_the_file and data["duration"] == pytest.approx(300 / rate, abs=1 / of_the_file)
+    assert sum(1 for _ in imageio.get_reader(tmp_path / "a.mp4")) == len(shown)
+
+
+def test_no_more_frames_than_steps(env):
+    check_fps(env, None)
+    check_fps(env, 10)
+    with pytest.raises(Refusal, match="--video_fps: 10.5 frames per second are more than the 10 steps per second"):
+        check_fps(env, 10.5)
 
 
 def test_an_episode_that_fails_leaves_no_file(env, tmp_path):
