@@ -155,8 +155,10 @@ def draw(curves, statistic, x, y, references=(), levels=None):
             seeds = [curve for curve in curves if (curve.task, curve.setting) == (task, setting)]
             if seeds:
                 at, value, low, high = aggregate(on_common_hours(seeds) if x == "hours" else seeds, statistic)
-                panel.plot(at, value, color=colour, label=f"{setting} ({len(seeds)})")
-                panel.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+                # A line of one point, and the area around it, would not be seen.
+                marker, edge = ("o", 3) if len(at) == 1 else (None, 0)
+                panel.plot(at, value, color=colour, marker=marker, clip_on=False, label=f"{setting} ({len(seeds)})")
+                panel.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=edge)
         panel.set(title=task, xlabel=LABELS[x], ylabel=LABELS[y], xlim=(0, end))
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k
         panel.xaxis.set_major_locator(MaxNLocator(5))

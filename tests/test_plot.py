@@ -9,6 +9,7 @@ import sys
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import plot
 from plot import Curve, aggregate
@@ -112,6 +113,31 @@ def test_the_figure_shows_every_task_and_setting(results):
     assert lines["plain (3)"].get_color() != lines["adaptive (3)"].get_color()
     assert "published D4PG, 1e8 steps" in {line.get_label() for line in cheetah.get_lines()}
     assert walker.get_xlim() == (0, 3000)
+
+
+@pytest.mark.parametrize("x", ["steps", "hours"])
+def test_a_single_evaluation_is_a_dot_with_its_interval(x):
+    figure = plot.draw(curves((2.0,), (3.0,), (7.0,), x=(10,)), "mean", x, "return")
+    (panel,) = figure.axes
+    panel.set(xlim=(0, 20), ylim=(0, 8))
+    figure.legends[0].remove()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+
+    def ink(value):
+        """How blue it is there."""
+        column, row = np.round(panel.transData.transform((10, value))).astype(int)
+        red, _, blue = picture[len(picture) - 1 - row, column]
+        return blue - red
+
+    assert ink(4) > 150  # the mean
+    assert ink(1) < ink(2.5) < ink(4) > ink(6.5) > ink(7.5) and min(ink(2.5), ink(6.5)) > 20
+
+
+def test_a_line_has_no_dots():
+    line, *_ = plot.draw(curves((1.0, 2.0)), "mean", "steps", "return").axes[0].get_lines()
+    assert line.get_marker() in ("None", None)
 
 
 def command(cwd, *flags):
