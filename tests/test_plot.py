@@ -140,6 +140,37 @@ def test_a_line_has_no_dots():
     assert line.get_marker() in ("None", None)
 
 
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+def test_rliable_agrees(statistic):
+    """Needs `pip install rliable "pandas<3"` beside requirements.txt, else it is skipped.
+
+    With one task, rliable's strata are our seeds. Our 9,999 and their 20,000 resamples leave each quantile uncertain
+    by a probability of sqrt(p (1 - p) (1/9999 + 1/20000)) = 0.002: ours must lie between theirs four times as far to
+    either side.
+    """
+    pytest.importorskip("rliable")
+    from rliable import library, metrics
+
+    scores = np.random.default_rng(1).lognormal(3.0, 1.0, (9, 2))  # (seeds, evaluations)
+    x, value, low, high = aggregate(curves(*scores), statistic)
+    of_one_point = {"mean": metrics.aggregate_mean, "iqm": metrics.aggregate_iqm}[statistic]
+
+    def of_each(scores):
+        return np.array([of_one_point(scores[..., i]) for i in range(2)])
+
+    def theirs(probability):
+        np.random.seed(0)  # rliable draws from there
+        size = 1 - 2 * probability
+        return library.get_interval_estimates(
+            {"": scores[:, None]}, of_each, reps=20_000, confidence_interval_size=size
+        )
+
+    np.testing.assert_allclose(value, theirs(0.025)[0][""], rtol=1e-14)
+    (outer_low, outer_high), (inner_low, inner_high) = (theirs(p)[1][""] for p in (0.025 - 0.008, 0.025 + 0.008))
+    assert (outer_low < low).all() and (low < inner_low).all()
+    assert (inner_high < high).all() and (high < outer_high).all()
+
+
 def command(cwd, *flags):
     return subprocess.run(
         [sys.executable, str(ROOT / "plot.py"), *map(str, flags)], cwd=cwd, capture_output=True, text=True, timeout=120
