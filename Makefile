@@ -1,13 +1,14 @@
 # make train ARGS="--env cheetah_run"   sets up .venv and trains
 # make test                             sets up .venv and runs all tests
 # make faults                           kills one run many times and compares it with an undisturbed one
+# make figures                          draws figures/ again from results/
 # make bench                            times the learner, against other packages, and the parts of a training step
 
 ARGS ?= --env cheetah_run
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
-.PHONY: train test faults bench clean
+.PHONY: train test faults figures bench clean
 
 train: .venv/installed
 	.venv/bin/python train.py $(ARGS)
@@ -17,6 +18,11 @@ test: .venv/installed
 
 faults: .venv/installed
 	.venv/bin/python -m pytest -m faults
+
+figures: .venv/installed
+	.venv/bin/python plot.py results/first_evidence/*/ --reference results/reference/pytorch_sac_curves.csv --replace
+	.venv/bin/python plot.py results/first_evidence/cheetah_run-adaptive-s1/sweep.json --sweep \
+		--output figures/sweep-cheetah_run --replace
 
 bench: .venv/installed .venv-bench/installed
 	.venv/bin/python benchmarks/learner.py --output results/bench/learner.json

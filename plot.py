@@ -3,9 +3,11 @@
 python plot.py exp/RUN exp/RUN ...                        runs, by their --experiment
 python plot.py results/NAME/eval.csv                      what benchmark.py wrote
 python plot.py results/NAME/eval.csv --reference published_curves.csv --levels published_returns.csv
+python plot.py exp/RUN/evaluation.json --sweep            the picture of evaluate.py --sweep once more
 """
 
 import csv
+import json
 import os
 from typing import NamedTuple
 
@@ -146,9 +148,11 @@ def draw(curves, statistic, x, y, references=(), levels=None):
     for task, panel in zip(tasks, panels, strict=False):
         end = max(curve.x[-1] for curve in curves if curve.task == task)
         published = [curve for curve in references if curve.task == task]
-        if published:
-            at, value, *_ = aggregate(published, "mean")
-            panel.plot(at, value, color="#888888", linestyle="--", label="published SAC")
+        at, value = aggregate(published, "mean")[:2] if published else ([], [])
+        if len(at):
+            shown = np.append(at[at < end], end)  # no further: returns of later steps would set the scale
+            value = np.interp(shown, at, value, left=np.nan, right=np.nan)
+            panel.plot(shown, value, color="#888888", linestyle="--", label="published SAC")
         if levels and task in levels:
             panel.axhline(levels[task], color="#888888", linestyle=":", label="published D4PG, 1e8 steps")
         for setting, colour in zip(settings, COLOURS * len(settings), strict=False):
@@ -173,6 +177,23 @@ def draw(curves, statistic, x, y, references=(), levels=None):
     return figure
 
 
+def read_sweep(path):
+    """What `evaluate.py --sweep` wrote, and a title.
+
+    Raises:
+        Refusal: it did not.
+    """
+    columns = ("kind", "k", "return", "return_low", "return_high")
+    try:
+        with open(path) as file:
+            result = json.load(file)
+        rows = [{name: row[name] for name in columns} for row in result["rows"]]
+        title = f"{os.path.basename(os.path.normpath(result['run_dir']))}, step {result['step']}"
+        return {"rows": rows, "episodes": result["episodes"]}, title
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"{path} is not the JSON file of evaluate.py --sweep") from error
+
+
 def parse_args(argv=None):
     """The command line."""
     parser = Parser(
@@ -180,6 +201,9 @@ def parse_args(argv=None):
     )
     parser.add_argument(
         "sources", nargs="+", metavar="RUN_DIR|EVAL_CSV", help="run directories, or eval.csv of a benchmark"
+    )
+    parser.add_argument(
+        "--sweep", action="store_true", help="the source is the JSON file of evaluate.py --sweep (default: no)"
     )
     parser.add_argument("--statistic", choices=STATISTICS, default="mean", help="over seeds (default: mean)")
     parser.add_argument(
@@ -195,14 +219,16 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if (args.reference or args.levels) and (args.x, args.y) != ("steps", "return"):
         parser.error("argument --reference or --levels: they are returns at steps")
+    if args.sweep and len(args.sources) > 1:
+        parser.error("argument --sweep: one file at a time")
     for path in (f"{args.output}.png", f"{args.output}.svg"):
         if os.path.exists(path) and not args.replace:
             parser.error(f"{path} exists; --replace it, or name other files with --output")
     return args
 
 
-def run(args):
-    """Read, draw, write.
+def curves_figure(args):
+    """The figure of the command line's sources.
 
     Raises:
         Refusal: a source is not what it should be.
@@ -223,10 +249,25 @@ def run(args):
     if args.levels:
         rows = read_rows(args.levels, ("env", "return"))
         levels = dict(zip((row["env"] for row in rows), numbers(args.levels, rows, "return"), strict=True))
-    figure = draw(curves, args.statistic, args.x, args.y, references, levels)
+    return draw(curves, args.statistic, args.x, args.y, references, levels)
+
+
+def run(args):
+    """Read, draw, write.
+
+    Raises:
+        Refusal: a source is not what it should be.
+    """
+    drawn = read_sweep(args.sources[0]) if args.sweep else curves_figure(args)
     os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
+    if args.sweep:
+        import sweep
+
+        sweep.draw(*drawn, args.output)
+    else:
+        for ending in ("png", "svg"):
+            drawn.savefig(f"{args.output}.{ending}", dpi=150)
     for ending in ("png", "svg"):
-        figure.savefig(f"{args.output}.{ending}", dpi=150)
         print(f"wrote {args.output}.{ending}")
 
 

@@ -113,6 +113,8 @@ def test_the_figure_shows_every_task_and_setting(results):
     assert lines["plain (3)"].get_color() != lines["adaptive (3)"].get_color()
     assert "published D4PG, 1e8 steps" in {line.get_label() for line in cheetah.get_lines()}
     assert walker.get_xlim() == (0, 3000)
+    assert lines["published SAC"].get_xdata().tolist() == [1000, 3000]  # later returns do not set the scale
+    assert lines["published SAC"].get_ydata().tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("x", ["steps", "hours"])
@@ -191,6 +193,18 @@ def test_the_command_writes_pictures_and_replaces_none(tmp_path, results, run):
     assert (tmp_path / "figures" / "a.png").read_bytes() != before
 
 
+def test_the_picture_of_a_sweep(tmp_path):
+    rows = [
+        {"kind": kind, "setting": k, "k": k, "return": 10.0 * k, "return_low": 9.0 * k, "return_high": 12.0 * k}
+        for kind in ("fixed", "confidence", "shuffled")
+        for k in (1, 2)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"run_dir": "exp/mine/", "step": 7, "episodes": 3, "rows": rows}))
+    result = command(tmp_path, "a.json", "--sweep", "--output", "b")
+    assert result.returncode == 0, result.stderr
+    assert imageio.imread(tmp_path / "b.png").std() > 10 and "mine, step 7" in (tmp_path / "b.svg").read_text()
+
+
 @pytest.mark.parametrize(
     "make, flags, sentence",
     [
@@ -204,6 +218,9 @@ def test_the_command_writes_pictures_and_replaces_none(tmp_path, results, run):
         (lambda d: d / "eval.csv", ["--reference", "eval.csv"], "no column episode_reward"),
         (lambda d: d / "eval.csv", ["--y", "k", "--levels", "eval.csv"], "they are returns at steps"),
         (lambda d: d / "eval.csv", ["eval.csv"], "is there twice"),
+        (lambda d: d / "nothing.json", ["--sweep"], "nothing.json is not the JSON file of evaluate.py --sweep"),
+        (lambda d: d / "run" / "args.json", ["--sweep"], "args.json is not the JSON file of evaluate.py --sweep"),
+        (lambda d: d / "eval.csv", ["eval.csv", "--sweep"], "--sweep: one file at a time"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_plotted_is_said(tmp_path, results, make, flags, sentence):
