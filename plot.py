@@ -149,9 +149,9 @@ def draw(curves, statistic, x, y, references=(), levels=None):
         end = max(curve.x[-1] for curve in curves if curve.task == task)
         published = [curve for curve in references if curve.task == task]
         at, value = aggregate(published, "mean")[:2] if published else ([], [])
-        if len(at):
+        if len(at) and at[0] <= end:
             shown = np.append(at[at < end], end)  # no further: returns of later steps would set the scale
-            value = np.interp(shown, at, value, left=np.nan, right=np.nan)
+            value = np.interp(shown, at, value, right=np.nan)
             panel.plot(shown, value, color="#888888", linestyle="--", label="published SAC")
         if levels and task in levels:
             panel.axhline(levels[task], color="#888888", linestyle=":", label="published D4PG, 1e8 steps")

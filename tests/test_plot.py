@@ -103,7 +103,10 @@ def test_hours_are_read_off_at_equal_times():
 
 def test_the_figure_shows_every_task_and_setting(results):
     found = plot.csv_curves(str(results), "steps", "return")
-    reference = [Curve("walker_run", "published", "1", np.array([1000.0, 9000.0]), np.array([1.0, 9.0]))]
+    reference = [
+        Curve("walker_run", "published", "1", np.array([1000.0, 9000.0]), np.array([1.0, 9.0])),
+        Curve("cheetah_run", "published", "1", np.array([5000.0, 9000.0]), np.array([1.0, 9.0])),  # begins too late
+    ]
     figure = plot.draw(found, "mean", "steps", "return", reference, {"cheetah_run": 700.0})
     cheetah, walker = figure.axes
     assert [panel.get_title() for panel in figure.axes] == ["cheetah_run", "walker_run"]
@@ -111,7 +114,8 @@ def test_the_figure_shows_every_task_and_setting(results):
     assert set(lines) == {"published SAC", "plain (3)", "adaptive (3)"}
     assert lines["plain (3)"].get_ydata().tolist() == pytest.approx([12.0, 22.0, 32.0])
     assert lines["plain (3)"].get_color() != lines["adaptive (3)"].get_color()
-    assert "published D4PG, 1e8 steps" in {line.get_label() for line in cheetah.get_lines()}
+    labels = {line.get_label() for line in cheetah.get_lines()}
+    assert "published D4PG, 1e8 steps" in labels and "published SAC" not in labels
     assert walker.get_xlim() == (0, 3000)
     assert lines["published SAC"].get_xdata().tolist() == [1000, 3000]  # later returns do not set the scale
     assert lines["published SAC"].get_ydata().tolist() == [1, 3]
