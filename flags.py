@@ -133,8 +133,9 @@ def build_parser():
          "h: actions a plan; 1 is plain SAC")
     flag("confidence_threshold", FRACTION, 0.5,
          "a plan is executed until a confidence drops below this; 0 executes whole plans")
-    flag("confidence_margin", NON_NEGATIVE, 0.5,
-         "how much worse than replanning a planned step may be, in standard deviations of its estimated advantage")
+    flag("confidence_margin", NON_NEGATIVE, 1.0,
+         "how much worse than replanning a planned step may be, as a multiple of what the policy gives up for its "
+         "randomness: temperature / 2 for each action dimension")
     flag("noise_correlation", BELOW_ONE, 0.8,
          "correlation of the exploration noise of neighbouring actions of a plan, at the start; 0 is independent noise")
     flag("learnable_noise_correlation", bool, True,
@@ -143,7 +144,7 @@ def build_parser():
          "replayed action prefixes: any executed actions in a row (right for deterministic dynamics), or only those "
          "committed to in one plan (right for random dynamics)", choices=("any", "committed"))
     flag("commit_epsilon", FRACTION, 0.1,
-         "with committed windows: probability that a plan is executed to its end whatever its confidences")
+         "probability that a plan is executed to its end in training whatever its confidences")
 
     group = parser.add_argument_group("SAC")
     flag("discount", BELOW_ONE, 0.99,

@@ -6,16 +6,18 @@ import numpy as np
 import torch
 
 RECENT_STEPS = 1000
-RECENT_SHARE = 32  # one recent step for so many windows
+RECENT_SHARE = 4  # one recent state for so many windows
 
 
-class Recent(NamedTuple):
-    """Single steps drawn from the last RECENT_STEPS."""
+class Reached(NamedTuple):
+    """States that the last RECENT_STEPS reached by the first j < h steps of a plan, executed blind.
 
-    obs: torch.Tensor  # (R, O)
-    reward: torch.Tensor  # (R,)
-    discount: torch.Tensor  # (R,) gamma (1 - terminated)
-    next_obs: torch.Tensor  # (R, O)
+    A draw that hit another kind of state has j = 0 and means nothing.
+    """
+
+    planned_at: torch.Tensor  # (R, O) s_t, where the plan was made
+    steps: torch.Tensor  # (R,) j
+    obs: torch.Tensor  # (R, O) s_{t+j}
 
 
 class Batch(NamedTuple):
@@ -27,7 +29,7 @@ class Batch(NamedTuple):
     reward: torch.Tensor  # (B,) sum_{i<j} gamma^i r_{t+i}
     discount: torch.Tensor  # (B,) gamma^j (1 - terminated)
     next_obs: torch.Tensor  # (B, O) s_{t+j}
-    recent: Recent | None
+    reached: Reached | None  # for h > 1
 
 
 class ReplayBuffer:
@@ -90,28 +92,25 @@ class ReplayBuffer:
     def sample(self, batch_size):
         """Draw B windows: the start uniform over all steps, j uniform over 1..(steps left in the episode, at most h).
 
-        For h > 1 the batch also has R = B / 32 single steps, drawn uniformly from the newest ones.
+        For h > 1 the batch also has B / 4 states reached by plans, drawn uniformly from the newest steps.
         """
         h, obs_size = self.chunk_size, self.obs_size
-        # Windows and recent steps are cut together: N = B + R.
-        starts = self._draw_steps(batch_size, max(1, batch_size // RECENT_SHARE) if h > 1 else 0)
-        count = len(starts)
-        rows = self.rows.take((starts[:, None] + self._offsets) % self.capacity, axis=0)  # (N, h + 1, O + A + 2)
+        starts = self._draw_steps(batch_size)
+        rows = self.rows.take((starts[:, None] + self._offsets) % self.capacity, axis=0)  # (B, h + 1, O + A + 2)
         left = rows[:, :, -1]
 
         available = (left < 1).argmax(1)  # steps up to the first end mark; 0 if there is none: h or more
         available[available == 0] = h
         if self.committed_windows:
             available = np.minimum(available, left[:, 0])
-        length = 1 + (self.rng.random(count) * available).astype(np.int64)  # (N,)
-        length[batch_size:] = 1
-        following = rows[np.arange(count), length]  # (N, O + A + 2)
-        inside = self._offsets[:-1] < length[:, None]  # (N, h)
+        length = 1 + (self.rng.random(batch_size) * available).astype(np.int64)  # (B,)
+        following = rows[np.arange(batch_size), length]  # (B, O + A + 2)
+        inside = self._offsets[:-1] < length[:, None]  # (B, h)
 
-        # One array, and so one transfer, for everything: (N, O + hA + O + 3)
-        window = np.empty((count, 2 * obs_size + h * self.action_size + 3), np.float32)
+        # One array, and so one transfer, for everything: (B, O + hA + O + 3)
+        window = np.empty((batch_size, 2 * obs_size + h * self.action_size + 3), np.float32)
         window[:, :obs_size] = rows[:, 0, :obs_size]
-        window[:, obs_size : -obs_size - 3] = rows[:, :-1, obs_size:-2].reshape(count, -1)
+        window[:, obs_size : -obs_size - 3] = rows[:, :-1, obs_size:-2].reshape(batch_size, -1)
         window[:, -obs_size - 3 : -3] = following[:, :obs_size]
         window[:, -3] = (rows[:, :-1, -2] * self._discounts[:-1] * inside).sum(1)
         window[:, -2] = self._discounts[length] * (following[:, -1] >= 0)
@@ -119,18 +118,30 @@ class ReplayBuffer:
         window = torch.from_numpy(window).to(self.device, non_blocking=True)
         obs, actions, next_obs, rest = window.split([obs_size, h * self.action_size, obs_size, 3], dim=1)
         reward, discount, length = rest.unbind(1)
-        recent = None
-        if h > 1:
-            recent = Recent(*(column[batch_size:] for column in (obs, reward, discount, next_obs)))
         return Batch(
-            obs=obs[:batch_size],
-            actions=actions[:batch_size].unflatten(1, (h, self.action_size)),
-            length=length[:batch_size].long(),
-            reward=reward[:batch_size],
-            discount=discount[:batch_size],
-            next_obs=next_obs[:batch_size],
-            recent=recent,
+            obs=obs,
+            actions=actions.unflatten(1, (h, self.action_size)),
+            length=length.long(),
+            reward=reward,
+            discount=discount,
+            next_obs=next_obs,
+            reached=self._sample_reached(max(1, batch_size // RECENT_SHARE)) if h > 1 else None,
         )
+
+    def _sample_reached(self, count):
+        h, obs_size = self.chunk_size, self.obs_size
+        newest = max(1, min(RECENT_STEPS, self.size - h - 2))
+        index = self.num_rows - self.rng.integers(1, newest + 1, count)
+        # left of the steps 1..h+1 before; what precedes an episode's first step is an end mark, (R, h + 1)
+        left = self.rows[(index[:, None] - 1 - np.arange(h + 1)) % self.capacity, -1]
+        steps = 1 + (left[:, 1:] <= 1).argmax(1)  # back to the newest plan made before, (R,)
+        steps[(self.rows[index % self.capacity, -1] < 1) | (left[:, 0] < 1) | (steps == h)] = 0
+        states = np.empty((count, 2 * obs_size + 1), np.float32)
+        states[:, :obs_size] = self.rows[(index - steps) % self.capacity, :obs_size]
+        states[:, obs_size:-1] = self.rows[index % self.capacity, :obs_size]
+        states[:, -1] = steps
+        states = torch.from_numpy(states).to(self.device, non_blocking=True)
+        return Reached(states[:, :obs_size], states[:, -1].long(), states[:, obs_size:-1])
 
     def live_rows(self, since=0):
         """The numbers of the rows from `since` on that the ring still holds; exact between two episodes."""
@@ -146,14 +157,9 @@ class ReplayBuffer:
         self.num_rows = numbers.stop
         self.size = min(self.size + len(rows), self.capacity)
 
-    def _draw_steps(self, batch_size, recent_size):
-        """Row indices of B steps of the whole ring and of R of the newest; draws that hit an end mark are repeated."""
-
-        def draw():
-            newest = self.num_rows - self.rng.integers(1, min(RECENT_STEPS, self.size) + 1, recent_size)
-            return np.concatenate([self.rng.integers(self.size, size=batch_size), newest % self.capacity])
-
-        index = draw()
+    def _draw_steps(self, count):
+        """Row indices of steps; draws that hit an end mark are repeated."""
+        index = self.rng.integers(self.size, size=count)
         while (wrong := self.rows[index, -1] < 1).any():
-            index = np.where(wrong, draw(), index)
+            index = np.where(wrong, self.rng.integers(self.size, size=count), index)
         return index

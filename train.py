@@ -133,9 +133,7 @@ def train(args):
         return Plan(actions, np.ones(args.chunk_size, np.float32))
 
     commit_rng = numpy_generator(args.seed, "commit")
-    length_of = by_confidence(args.confidence_threshold)
-    if args.windows == "committed":
-        length_of = whole_now_and_then(length_of, args.commit_epsilon, commit_rng)
+    length_of = whole_now_and_then(by_confidence(args.confidence_threshold), args.commit_epsilon, commit_rng)
     executor = ChunkExecutor(plan, length_of)
     env.action_space.seed(args.seed)
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from agent.mlp import MLP
 
+INITIAL_CONFIDENCE = 0.9
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -27,7 +28,6 @@ class Actor(nn.Module):
         log_std_bounds: (low, high) of log sigma.
         noise_correlation: rho at the start, in [0, 1); 0 is independent noise, for good.
         learnable_noise_correlation: whether rho is a parameter.
-        initial_confidence: c_2..c_h of an untrained actor, in (0, 1).
     """
 
     def __init__(
@@ -40,17 +40,16 @@ class Actor(nn.Module):
         log_std_bounds=(-5.0, 2.0),
         noise_correlation=0.8,
         learnable_noise_correlation=True,
-        initial_confidence=0.5,
     ):
         super().__init__()
         self.chunk_size, self.action_size = chunk_size, action_size
         self.log_std_bounds = log_std_bounds
         self.mlp = MLP(obs_size, hidden_dim, hidden_depth, 2 * chunk_size * action_size)
         if chunk_size > 1:
-            # A flat start: confidences differ between states only once labels do.
+            # Where nothing is known plans are kept, in all states alike.
             self.confidence = nn.Linear(hidden_dim, chunk_size - 1)
             nn.init.zeros_(self.confidence.weight)
-            nn.init.constant_(self.confidence.bias, math.log(initial_confidence / (1 - initial_confidence)))
+            nn.init.constant_(self.confidence.bias, math.log(INITIAL_CONFIDENCE / (1 - INITIAL_CONFIDENCE)))
             # log(0) = -inf: a correlation of 0 has gradient 0 and stays.
             correlation = torch.tensor(noise_correlation)
             logit = (correlation.log() - (-correlation).log1p()).repeat(action_size)
@@ -101,8 +100,14 @@ class Actor(nn.Module):
             actions (B, h, A) in [-1, 1]; log_prob (B, h); confidence logits (B, h - 1).
         """
         mean, log_std, logits = self(obs)
-        u = mean + log_std.exp() * self.correlate(z)
-        # log(1 - tanh(u)^2) in the form that does not overflow.
-        log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
-        log_prob = (-0.5 * z * z - LOG_SQRT_2PI - log_std - log_slope).sum(-1)  # (B, h, A) -> (B, h)
-        return torch.tanh(u), log_prob, logits
+        actions, log_density = squash(mean, log_std, self.correlate(z))
+        log_prob = (-0.5 * z * z - LOG_SQRT_2PI + log_density).sum(-1)  # (B, h, A) -> (B, h)
+        return actions, log_prob, logits
+
+
+def squash(mean, log_std, e):
+    """tanh(mean + sigma e) and the log of its density at e over that of e, both of the arguments' shape."""
+    u = mean + log_std.exp() * e
+    # log(1 - tanh(u)^2) in the form that does not overflow.
+    log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
+    return torch.tanh(u), -log_std - log_slope

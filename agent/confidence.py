@@ -1,77 +1,54 @@
-"""What the confidences are trained towards: is continuing a plan not worse than replanning?"""
-
-import math
+"""What a confidence means: the probability that executing a planned step blind is not worse than looking again."""
 
 import torch
-from torch import nn
+import torch.nn.functional as F
 
-DRIFT_RATE = 0.01
-ADVANTAGE_RATE = 0.01
+from agent.actor import squash
 
 
-class ConfidenceTarget(nn.Module):
-    """Labels for c_{j+1} from the advantage A_j of executing planned step j + 1 over replanning there,
+def advantage(actor, critic, reached, noise, alpha):
+    """What the next planned step is worth at states s' that the first j steps of a plan from s led to,
 
-        A_j = (Q(s, a_{1:j+1}) - Q(s, a_{1:j})) / gamma^j - alpha log pi(a_{j+1} | s),
-        label = share of the critics with A_j - beta >= -delta.
+        A_j = Q(s', a_{j+1}) - Q(s', a') - alpha (log pi(a_{j+1} | s) - log pi(a' | s')).
 
-    beta is an exponential average of the soft TD residual of recent steps: bootstrapped values lag while they
-    grow or shrink, and each further real reward in a prefix moves A_j by about (1 - gamma) of that lag, in every
-    state alike. delta = margin x running standard deviation of A_j: where A_j is noise, the plan is kept.
+    a_{j+1} is what the policy plans at s for that moment, a' what it does when it looks again. Both are drawn with
+    the same noise and valued as prefixes of one step at the same state, so errors that all values there or all prefix
+    lengths have in common cancel; a difference of prefix lengths would have to be corrected for the lag of the values.
 
     Args:
-        chunk_size: h > 1.
-        discount: gamma.
-        margin: delta in standard deviations of A_j.
+        actor, critic: of the agent.
+        reached: `replay_buffer.Reached`; only sensible where 1 <= j < h.
+        noise: (R, A), standard normal.
+        alpha: temperature.
+
+    Returns:
+        A_j of each critic (C, R), without gradient; confidence logits at s (R, h - 1), with the head's gradient.
     """
+    count, h = len(noise), actor.chunk_size
+    mean, log_std, logits = actor(torch.cat([reached.planned_at, reached.obs]))  # (2R, h, A), (2R, h - 1)
+    with torch.no_grad():
+        step = reached.steps[:, None, None].expand(-1, 1, noise.shape[1])  # index j of a chunk is step j + 1
+        mean, log_std = (torch.cat([x[:count].gather(1, step), x[count:, :1]]) for x in (mean, log_std))  # (2R, 1, A)
+        actions, log_density = squash(mean, log_std, noise.repeat(2, 1).unsqueeze(1))
+        chunks = F.pad(actions, (0, 0, 0, h - 1))  # (2R, h, A)
+        q = critic(reached.obs.repeat(2, 1), chunks, torch.ones_like(reached.steps).repeat(2))  # (C, 2R)
+        planned, fresh = (q - alpha * log_density.sum((1, 2))).split(count, dim=1)
+    return planned - fresh, logits[:count]
 
-    def __init__(self, chunk_size, discount, margin):
-        super().__init__()
-        self.discount, self.margin = discount, margin
-        self.register_buffer("drift", torch.zeros(()))
-        self.register_buffer("moments", torch.zeros(2, chunk_size - 1))  # of A_j: mean, mean square
-        self.register_buffer("count", torch.zeros(chunk_size - 1))  # updates in which position j was seen
 
-    @staticmethod
-    def uninformed(margin):
-        """The label that pure noise has on average: P(x >= -margin) for a standard normal x."""
-        return 0.5 * math.erfc(-margin / math.sqrt(2))
+def cross_entropy(logits, advantage, steps, tolerance):
+    """Cross-entropy of c_{j+1} towards the share of critics with A_j >= -tolerance, mean over rows with j >= 1.
 
-    def observe_drift(self, residual):
-        """Move beta towards the mean soft TD residual r - alpha log pi + gamma V(s') - V(s), (R,)."""
-        self.drift.lerp_(residual.mean(), DRIFT_RATE)
+    Args:
+        logits: (R, h - 1).
+        advantage: A_j, (C, R).
+        steps: j, (R,); 0 leaves a row out.
+        tolerance: by how much executing the step may be worse, in units of return.
 
-    def label(self, q_shorter, q_longer, entropy_cost, position):
-        """Labels for the compared pairs of prefixes, after taking them into the running moments.
-
-        Args:
-            q_shorter, q_longer: Q(s, a_{1:j}) and Q(s, a_{1:j+1}), (C, B).
-            entropy_cost: alpha log pi(a_{j+1} | s), (B,).
-            position: j in 1..h-1, (B,).
-
-        Returns:
-            labels (B,) in [0, 1].
-        """
-        advantage = (q_longer - q_shorter) / self.discount**position - entropy_cost  # (C, B)
-        self._observe(advantage, position)
-        delta = self.margin * self.std()[position - 1]  # (B,)
-        return (advantage - self.drift >= -delta).float().mean(0)
-
-    def mean(self):
-        """Running mean of A_1..A_{h-1}, (h - 1,)."""
-        return self.moments[0]
-
-    def std(self):
-        """Running standard deviation of A_1..A_{h-1} over states and critics, (h - 1,)."""
-        mean, square = self.moments
-        return (square - mean * mean).clamp(min=0).sqrt()
-
-    def _observe(self, advantage, position):
-        steps = torch.arange(1, len(self.count) + 1, device=position.device)
-        is_at = (position[:, None] == steps).to(advantage.dtype)  # (B, h - 1)
-        seen = is_at.sum(0)  # (h - 1,)
-        moments = torch.stack([advantage.mean(0), advantage.square().mean(0)]) @ is_at / seen.clamp(min=1)
-        self.count += seen > 0
-        # A plain average at first, so that delta means something from the first update on.
-        rate = torch.where(seen > 0, (1 / self.count.clamp(min=1)).clamp(min=ADVANTAGE_RATE), 0.0)
-        self.moments.lerp_(moments, rate)
+    Returns:
+        the loss; labels (R,); which planned step each row is about, (R, h - 1), zero or one.
+    """
+    label = (advantage >= -tolerance).to(logits.dtype).mean(0)
+    is_at = F.one_hot(steps, logits.shape[1] + 1)[:, 1:].to(logits.dtype)
+    losses = F.binary_cross_entropy_with_logits(logits, label[:, None].expand_as(logits), reduction="none")
+    return (losses * is_at).sum() / is_at.sum().clamp(min=1), label, is_at

@@ -11,10 +11,10 @@ import inspect
 import torch
 import torch.nn.functional as F
 
+from agent import confidence
 from agent.actor import Actor
 from agent.chunking import Plan, effective_length
 from agent.compilation import compiled
-from agent.confidence import ConfidenceTarget
 from agent.critic import Critic
 from utils import torch_generator
 
@@ -26,7 +26,8 @@ class SACAgent:
         obs_size, action_size: O, A.
         chunk_size: h; 1 is plain SAC.
         confidence_threshold: c_i at or above it continues a plan, in [0, 1].
-        confidence_margin: see `ConfidenceTarget`.
+        confidence_margin: how much worse than looking again executing a planned step may be, as a multiple of
+            alpha A / 2.
         noise_correlation, learnable_noise_correlation: see `Actor`.
         target_entropy: nats an action; None is -A.
         discount: gamma, a step.
@@ -42,7 +43,7 @@ class SACAgent:
         compile_from: the update from which on gradients come from compiled code; None, the default, is never.
     """
 
-    _STATEFUL = ("actor", "critic", "critic_target", "confidence_target", "actor_optimizer", "critic_optimizer")
+    _STATEFUL = ("actor", "critic", "critic_target", "actor_optimizer", "critic_optimizer")
     _GENERATORS = ("plan_generator", "update_generator")
 
     def __init__(
@@ -77,6 +78,7 @@ class SACAgent:
     ):
         self.chunk_size, self.action_size, self.device = chunk_size, action_size, torch.device(device)
         self.confidence_threshold, self.discount = confidence_threshold, discount
+        self.confidence_margin = confidence_margin
         self.target_entropy = -action_size if target_entropy is None else target_entropy
         self.learnable_temperature = learnable_temperature
         self.actor_update_frequency = actor_update_frequency
@@ -97,12 +99,10 @@ class SACAgent:
             actor_log_std_bounds,
             noise_correlation,
             learnable_noise_correlation,
-            ConfidenceTarget.uninformed(confidence_margin),
         ).to(self.device)
         self.critic = Critic(obs_size, action_size, chunk_size, hidden_dim, hidden_depth, critic_layer_norm)
         self.critic = self.critic.to(self.device)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.confidence_target = ConfidenceTarget(chunk_size, discount, confidence_margin).to(self.device)
         self.log_alpha = torch.tensor(init_temperature, device=self.device).log()
 
         self.actor_parameters = [p for p in self.actor.parameters() if p.requires_grad]
@@ -178,24 +178,38 @@ class SACAgent:
         alpha = self.log_alpha.exp()
         metrics = self._update_critic(batch, alpha)
         if self.num_updates % self.actor_update_frequency == 0:
-            metrics |= self._update_actor(batch.obs, alpha)
+            metrics |= self._update_actor(batch.obs, batch.reached, alpha)
         if self.num_updates % self.critic_target_update_frequency == 0:
             torch._foreach_lerp_(self.critic_target_parameters, self.critic_parameters, self.critic_tau)
         return metrics
 
+    @torch.no_grad()
+    def predict_advantage(self, reached, num_draws=16):
+        """What the critics expect of the next planned step, (R,): mean of `confidence.advantage` over them and noise.
+
+        The same noise is drawn at every call.
+        """
+        generator = torch.Generator(self.device).manual_seed(0)
+        total = torch.zeros(len(reached.obs), device=self.device)
+        for _ in range(num_draws):
+            noise = torch.randn((len(total), self.action_size), generator=generator, device=self.device)
+            total += confidence.advantage(self.actor, self.critic, reached, noise, self.log_alpha.exp())[0].mean(0)
+        return total / num_draws
+
     def _update_critic(self, batch, alpha):
-        rows = len(batch.next_obs) + (0 if batch.recent is None else 2 * len(batch.recent.obs))
-        gradients, metrics = self._critic_gradient(batch, self._noise(rows, self.update_generator), alpha)
+        noise = self._noise(len(batch.next_obs), self.update_generator)
+        gradients, metrics = self._critic_gradient(batch, noise, alpha)
         self._descend(self.critic_optimizer, self.critic_parameters, gradients)
         return metrics
 
-    def _update_actor(self, obs, alpha):
+    def _update_actor(self, obs, reached, alpha):
         batch_size, h = len(obs), self.chunk_size
         j = torch.ones(batch_size, dtype=torch.long, device=self.device)
         if h > 1:
             j = torch.randint(1, h + 1, (batch_size,), generator=self.update_generator, device=self.device)
         self.critic.requires_grad_(False)
-        gradients, metrics = self._actor_gradient(obs, j, self._noise(batch_size, self.update_generator), alpha)
+        noise = self._noise(batch_size, self.update_generator)
+        gradients, metrics = self._actor_gradient(obs, reached, j, noise, alpha)
         self.critic.requires_grad_(True)
         if self.learnable_temperature:
             self.log_alpha.grad = metrics["alpha_loss"]  # d alpha / d log alpha = alpha: the gradient is the loss
@@ -210,53 +224,29 @@ class SACAgent:
         one tensor a parameter of the critics, and metrics.
         """
         with torch.no_grad():
-            q_next, entropy_cost = self._bootstrap(batch, noise, alpha)
-            target = batch.reward + batch.discount * (q_next.min(0).values - entropy_cost)  # (B,)
+            target = batch.reward + batch.discount * self._value(batch.next_obs, noise, alpha)  # (B,)
         q = self.critic(batch.obs, batch.actions, batch.length)  # (C, B)
         loss = (q - target).square().mean(1).sum()
         metrics = {"critic_loss": loss.detach(), "q": q.detach().mean()}
         return torch.autograd.grad(loss, self.critic_parameters), metrics
 
-    def _bootstrap(self, batch, noise, alpha):
-        """The two parts of V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s).
-
-        Returns:
-            Qbar (C, B) and the entropy's part (B,), at the batch's next observations.
-        """
-        if batch.recent is None:
-            q, entropy_cost, _ = self._evaluate_policy(batch.next_obs, noise, alpha)
-            return q, entropy_cost
-        # One pass for the batch and for the few recent steps that the drift is measured on.
-        recent = batch.recent
-        sizes = [len(batch.next_obs), len(recent.obs), len(recent.next_obs)]  # B, R, R
-        obs = torch.cat([batch.next_obs, recent.obs, recent.next_obs])
-        q, entropy_cost, log_prob = self._evaluate_policy(obs, noise, alpha)
-        q_batch, *_ = q.split(sizes, dim=1)
-        cost_batch, *_ = entropy_cost.split(sizes)
-        _, value, next_value = (q.mean(0) - entropy_cost).split(sizes)
-        first_log_prob = log_prob[:, 0].split(sizes)[1]  # log pi(a_1 | s) of a fresh first action at s
-        self.confidence_target.observe_drift(
-            recent.reward - alpha * first_log_prob + recent.discount * next_value - value
-        )
-        return q_batch, cost_batch
-
-    def _evaluate_policy(self, obs, noise, alpha):
-        """Target critics of a fresh chunk's committed prefix: Qbar (C, B), entropy's part (B,), log_prob (B, h)."""
+    def _value(self, obs, noise, alpha):
+        """V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s), (B,)."""
         actions, log_prob, logits = self.actor.sample(obs, noise)
         k = effective_length(self._confidences(logits), self.confidence_threshold)
         entropy_cost = alpha * self._prefix_sum(self.discounts * log_prob, k)
-        return self.critic_target(obs, actions, k), entropy_cost, log_prob
+        return self.critic_target(obs, actions, k).min(0).values - entropy_cost
 
-    def _actor_gradient(self, obs, j, noise, alpha):
-        """Gradient of the losses of actor and confidence, on the same fresh chunks and prefix lengths j (B,):
+    def _actor_gradient(self, obs, reached, j, noise, alpha):
+        """Gradient of the losses of actor, with fresh chunks and prefix lengths j (B,), and of the confidences:
 
         actor        alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j})
-        confidence   cross-entropy of c_{j+1} towards `ConfidenceTarget`
+        confidence   see `confidence.cross_entropy`
         temperature  alpha (-(1/j) sum_{i<=j} log pi(a_i | s) - target_entropy), a metric
 
         one tensor a parameter of the actor, and metrics. The critics' weights must not require a gradient.
         """
-        actions, log_prob, logits = self.actor.sample(obs, noise)
+        actions, log_prob, _ = self.actor.sample(obs, noise)
         q = self.critic(obs, actions, j)  # (C, B)
         loss = (alpha * self._prefix_sum(self.discounts * log_prob, j) - q.min(0).values).mean()
         entropy = (-self._prefix_sum(log_prob.detach(), j) / j).mean()  # an executed step
@@ -264,37 +254,24 @@ class SACAgent:
         if self.learnable_temperature:
             metrics["alpha_loss"] = alpha * (entropy - self.target_entropy)
         if self.chunk_size > 1:
-            confidence_loss, confidence_metrics = self._confidence_loss(
-                obs, actions.detach(), alpha * log_prob.detach(), logits, q.detach(), j
-            )
+            confidence_loss, confidence_metrics = self._confidence_loss(reached, noise[: len(reached.obs), 0], alpha)
             loss = loss + confidence_loss
             metrics |= confidence_metrics
         return torch.autograd.grad(loss, self.actor_parameters), metrics
 
-    def _confidence_loss(self, obs, actions, entropy_cost, logits, q, j):
-        """Cross-entropy of c_{p+1}, where the prefixes p and p + 1 are compared: p = min(j, h - 1).
-
-        q is Q(s, a_{1:j}) (C, B), which the actor's loss has already computed; entropy_cost (B, h).
-        """
-        h = self.chunk_size
-        is_whole = j == h
-        position = torch.where(is_whole, h - 1, j)  # (B,)
-        with torch.no_grad():
-            q_other = self.critic(obs, actions, torch.where(is_whole, h - 1, j + 1))
-            longer, shorter = torch.where(is_whole, q, q_other), torch.where(is_whole, q_other, q)
-            # Step p + 1 stands at index p of the chunk.
-            cost = entropy_cost.gather(1, position[:, None]).squeeze(1)
-            label = self.confidence_target.label(shorter, longer, cost, position)
-        index = (position - 1)[:, None]
-        loss = F.binary_cross_entropy_with_logits(logits.gather(1, index).squeeze(1), label)
-        is_at = (index == self.steps[:-1]).to(label.dtype)  # (B, h - 1)
+    def _confidence_loss(self, reached, noise, alpha):
+        advantage, logits = confidence.advantage(self.actor, self.critic, reached, noise, alpha)
+        # What the policy gives up for its randomness: half of alpha for each action dimension, if Q is quadratic there.
+        tolerance = self.confidence_margin * alpha * self.action_size / 2
+        loss, label, is_at = confidence.cross_entropy(logits, advantage, reached.steps, tolerance)
+        count = is_at.sum(0)
+        mean, square = torch.stack([advantage.mean(0), advantage.square().mean(0)]) @ is_at / count  # (h - 1,)
         return loss, {
             "confidence_loss": loss.detach(),
             "confidence": torch.sigmoid(logits.detach()).mean(0),
-            "label": label @ is_at / is_at.sum(0),
-            "advantage_mean": self.confidence_target.mean(),
-            "advantage_std": self.confidence_target.std(),
-            "drift": self.confidence_target.drift.clone(),
+            "label": label @ is_at / count,
+            "advantage_mean": mean,
+            "advantage_std": (square - mean * mean).clamp(min=0).sqrt(),
             "noise_correlation": self.actor.noise_correlation().detach().mean(),
         }
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, TanhTransform
 
-from agent.actor import Actor
+from agent.actor import INITIAL_CONFIDENCE, Actor
 
 O, A, H = 3, 2, 4
 RHO = torch.tensor([0.8, 0.3])
@@ -100,9 +100,9 @@ def test_log_std_stays_within_its_bounds():
 
 
 def test_confidence_logits_do_not_reach_the_hidden_layers():
-    actor = make_actor(initial_confidence=0.7)
+    actor = make_actor()
     _, _, logits = actor(torch.randn(5, O))
-    torch.testing.assert_close(torch.sigmoid(logits), torch.full((5, H - 1), 0.7))
+    torch.testing.assert_close(torch.sigmoid(logits), torch.full((5, H - 1), INITIAL_CONFIDENCE))
     logits.sum().backward()
     assert {n for n, p in actor.named_parameters() if p.grad is not None} == {"confidence.weight", "confidence.bias"}
 

@@ -1,62 +1,95 @@
+import math
+
 import pytest
 import torch
 
-from agent.confidence import ConfidenceTarget
+from agent import confidence
+from agent.actor import INITIAL_CONFIDENCE
+from replay_buffer import Reached
 
-POSITION = torch.tensor([1, 2]).repeat(2000)
-
-
-def label(target, mean=0.0, std=1.0, cost=0.0, seed=0):
-    """Mean label of each position for advantages of the given mean and standard deviation."""
-    noise = torch.randn(2, len(POSITION), generator=torch.Generator().manual_seed(seed))
-    difference = (mean + std * noise + cost) * target.discount**POSITION
-    labels = target.label(torch.zeros_like(difference), difference, torch.full((len(POSITION),), cost), POSITION)
-    return [labels[POSITION == p].mean().item() for p in (1, 2)]
+O, A, H = 3, 2, 4
 
 
-@pytest.mark.parametrize("std", [1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("margin, share", [(0.0, 0.5), (0.5, 0.6915), (2.0, 0.9772)])
-def test_where_nothing_is_known_the_plan_is_kept(std, margin, share):
-    """Pure noise of any scale: the label is P(x >= -margin), the value that the head starts from."""
-    target = ConfidenceTarget(3, 0.9, margin)
-    assert ConfidenceTarget.uninformed(margin) == pytest.approx(share, abs=1e-4)
-    assert label(target, std=std) == pytest.approx([share, share], abs=0.02)
+def make_reached(seed=0, count=64):
+    g = torch.Generator().manual_seed(seed)
+    obs, planned_at = torch.randn(count, O, generator=g), torch.randn(count, O, generator=g)
+    return Reached(planned_at, 1 + torch.arange(count) % (H - 1), obs)
 
 
-def test_advantage_is_discounted_back_and_pays_for_the_entropy():
-    target = ConfidenceTarget(3, 0.9, 0.0)
-    shorter, longer = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.9, 1.81]])
-    target.label(shorter, longer, torch.tensor([0.25, 0.5]), torch.tensor([1, 2]))
-    torch.testing.assert_close(target.mean(), torch.tensor([0.75, 0.5]))
+def advantage(agent, reached, alpha=0.0, critic=None):
+    noise = torch.randn(len(reached.obs), A, generator=torch.Generator().manual_seed(1))
+    return confidence.advantage(agent.actor, critic or agent.critic, reached, noise, alpha)[0]
 
 
-def test_labels_do_not_follow_a_drift_of_the_values():
-    """All advantages shifted by what the TD residual of recent steps shows: the same labels as without a drift."""
-    still, drifting, other = (ConfidenceTarget(3, 0.9, 0.5) for _ in range(3))
-    for target in (drifting, other):
-        for _ in range(2000):
-            target.observe_drift(torch.tensor([2.0, 4.0]))
-        assert target.drift.item() == pytest.approx(3.0, rel=1e-4)
-    assert label(drifting, mean=3.0) == pytest.approx([0.6915, 0.6915], abs=0.02)
-    # P(x >= 3 - 0.5) and P(x >= -3 - 0.5)
-    assert label(other, mean=0.0) == pytest.approx([0.0062, 0.0062], abs=0.005)
-    assert label(still, mean=3.0) == pytest.approx([0.9998, 0.9998], abs=0.001)
+def test_a_plan_that_would_not_be_changed_loses_nothing(make_agent):
+    """All planned steps alike and independent of the state: what is planned is what a new look would give."""
+    agent = make_agent(O, A, "--chunk_size", str(H))
+    with torch.no_grad():
+        last = agent.actor.mlp.layers[-1]
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([[0.3, -0.2], [-1.0, 0.5]])[:, None].expand(2, H, A).flatten())
+    assert advantage(agent, make_reached(), alpha=1.0).abs().max() < 1e-5
 
 
-def test_drift_is_an_exponential_average():
-    target = ConfidenceTarget(3, 0.9, 0.5)
-    for _ in range(100):
-        target.observe_drift(torch.ones(4))
-    assert target.drift.item() == pytest.approx(1 - 0.99**100, rel=1e-4)
+def test_errors_that_all_values_of_a_state_or_length_share_cancel(make_agent):
+    agent = make_agent(O, A, "--chunk_size", str(H))
+    reached = make_reached()
+
+    def shifted(obs, actions, length):
+        return agent.critic(obs, actions, length) + 1000 * obs.sum(1) + 500 * length
+
+    torch.testing.assert_close(advantage(agent, reached, critic=shifted), advantage(agent, reached), atol=2e-3, rtol=0)
 
 
-def test_moments_follow_each_position():
-    target = ConfidenceTarget(3, 0.9, 0.5)
-    for seed in range(1500):
-        label(target, mean=2.0, std=0.5, seed=seed)
-    assert target.mean().tolist() == pytest.approx([2, 2], abs=0.02)
-    assert target.std().tolist() == pytest.approx([0.5, 0.5], abs=0.02)
-    before = target.std()[1].item()
-    target.label(torch.zeros(2, 4), torch.full((2, 4), 50.0), torch.zeros(4), torch.ones(4, dtype=torch.long))
-    assert target.std()[1].item() == before  # no sample of position 2
-    assert target.std()[0].item() > 2
+def test_the_better_action_wins(make_agent):
+    """Q = -|a - target(s')|: the advantage is the difference of two distances, whatever the state plans."""
+    agent = make_agent(O, A, "--chunk_size", str(H))
+    reached = make_reached()
+
+    def closeness(obs, actions, length):
+        assert (length == 1).all() and (actions[:, 1:] == 0).all()
+        return -(actions[:, 0] - torch.tanh(obs[:, :A])).abs().sum(1).repeat(2, 1)
+
+    expected = []
+    noise = torch.randn(len(reached.obs), A, generator=torch.Generator().manual_seed(1))
+    for s, j, s_reached, e in zip(reached.planned_at, reached.steps, reached.obs, noise, strict=True):
+        distances = []
+        for obs, index in ((s, j), (s_reached, 0)):
+            mean, log_std, _ = agent.actor(obs[None])
+            action = torch.tanh(mean[0, index] + log_std[0, index].exp() * e)
+            distances.append((action - torch.tanh(s_reached[:A])).abs().sum().item())
+        expected.append(distances[1] - distances[0])
+    actual = advantage(agent, reached, critic=closeness)
+    torch.testing.assert_close(actual, torch.tensor([expected, expected]), atol=1e-5, rtol=1e-4)
+
+
+def test_cross_entropy_counts_the_rows_that_count():
+    logits = torch.log(torch.tensor([[0.8, 0.1], [0.3, 0.6], [0.5, 0.5]])).sub(
+        torch.log1p(-torch.tensor([[0.8, 0.1], [0.3, 0.6], [0.5, 0.5]]))
+    )
+    advantages = torch.tensor([[1.0, -0.2, 9.0], [-1.0, -0.2, 9.0]])
+    loss, label, is_at = confidence.cross_entropy(logits, advantages, torch.tensor([1, 2, 0]), 0.25)
+    assert label.tolist() == [0.5, 1.0, 1.0] and is_at.tolist() == [[1, 0], [0, 1], [0, 0]]
+    expected = -(0.5 * math.log(0.8) + 0.5 * math.log(0.2) + math.log(0.6)) / 2
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    nothing, _, _ = confidence.cross_entropy(logits, advantages, torch.zeros(3, dtype=torch.long), 0.25)
+    assert nothing.item() == 0
+
+
+def test_an_untrained_actor_keeps_its_plans(make_agent):
+    plan = make_agent(O, A, "--chunk_size", str(H)).plan([0.0] * O, sample=False)
+    assert plan.confidences.tolist() == pytest.approx([1] + [INITIAL_CONFIDENCE] * (H - 1))
+
+
+def test_predicted_advantage_is_the_mean_of_the_labels_advantage(make_agent):
+    agent = make_agent(O, A, "--chunk_size", str(H))
+    reached = make_reached()
+    draws = []
+    for seed in range(400):
+        noise = torch.randn(len(reached.obs), A, generator=torch.Generator().manual_seed(seed))
+        alpha = agent.log_alpha.exp()
+        draws.append(confidence.advantage(agent.actor, agent.critic, reached, noise, alpha)[0].mean(0))
+    draws = torch.stack(draws)
+    error = (agent.predict_advantage(reached) - draws.mean(0)).abs()
+    assert (error < 4.5 * draws.std(0) / math.sqrt(16)).all()
+    assert torch.equal(agent.predict_advantage(reached), agent.predict_advantage(reached))

@@ -95,23 +95,35 @@ def test_committed_windows_stop_at_the_plans_end():
     assert set(j.tolist()) == {1, 2, 3}
 
 
-def test_recent_steps_are_single_and_recent():
-    buffer = make_buffer(capacity=5000)
-    fill(buffer, 3000, episode_length=10, terminated=True)
-    recent = buffer.sample(32 * 4000).recent
-    t = recent.obs[:, 0]
-    assert len(t) == 4000
-    assert t.min() > 3000 - RECENT_STEPS and t.max() == 2999
-    at_end = (t + 1) % 10 == 0
-    torch.testing.assert_close(recent.reward, 10 + t)
-    torch.testing.assert_close(recent.next_obs[:, 0], torch.where(at_end, t + 0.5, t + 1))
-    torch.testing.assert_close(recent.discount, torch.where(at_end, 0.0, DISCOUNT))
+@pytest.mark.parametrize("capacity, num_steps", [(5000, 3000), (1500, 4001), (40, 93), (40, 30)])
+def test_reached_states_are_recent_and_inside_plans(capacity, num_steps):
+    """Plans of 1 to 4 = h steps, also cut off by the end of episodes of 10."""
+    buffer, rng = make_buffer(capacity=capacity), np.random.default_rng(5)
+    made_at, left = [], 0  # of each step: when its plan was made
+    for t in range(num_steps):
+        if left == 0 or t % 10 == 0:
+            left, start = int(rng.integers(1, 5)), t
+        made_at.append(start)
+        fill(buffer, 1, episode_length=10, first=t, steps_left=lambda _, left=left: left)
+        left -= 1
+    reached = buffer.sample(4 * 8000).reached
+    assert len(reached.steps) == 8000
+    seen = set()
+    for s, j, obs in zip(
+        reached.planned_at[:, 0].tolist(), reached.steps.tolist(), reached.obs[:, 0].tolist(), strict=True
+    ):
+        if j:
+            assert s == made_at[int(obs) - 1] and obs == s + j and j < 4
+            seen.add(int(obs))
+    newest = range(num_steps - int(0.9 * min(RECENT_STEPS, capacity - 8, num_steps - 5)), num_steps)
+    assert seen >= {t for t in newest if t % 10 and t - made_at[t - 1] < 4}
+    assert min(seen) >= num_steps - 1.15 * RECENT_STEPS  # every tenth row is an end mark
 
 
-def test_recent_steps_of_a_nearly_empty_buffer():
+def test_where_no_plan_can_be_continued_nothing_counts():
     buffer = make_buffer()
-    fill(buffer, 1, episode_length=1)
-    assert buffer.sample(8).recent.reward.item() == 10
+    fill(buffer, 30, episode_length=1)
+    assert (buffer.sample(64).reached.steps == 0).all()
 
 
 def test_a_step_takes_one_row_of_four_bytes_a_number():

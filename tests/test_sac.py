@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
-from replay_buffer import Batch, Recent
+from replay_buffer import Batch, Reached
 
 O, A, B = 4, 2, 16
 
@@ -21,7 +21,7 @@ def make_batch(h, discount=0.99, seed=0):
 
     length = torch.randint(1, h + 1, (B,), generator=g)
     alive = torch.rand(B, generator=g) > 0.3
-    recent = Recent(randn(5, O), randn(5), discount * torch.tensor([1, 1, 0, 1, 1.0]), randn(5, O)) if h > 1 else None
+    steps = torch.arange(6) % h  # 0 is a row that does not count
     return Batch(
         obs=randn(B, O),
         actions=torch.tanh(randn(B, h, A)),
@@ -29,7 +29,7 @@ def make_batch(h, discount=0.99, seed=0):
         reward=randn(B),
         discount=discount**length * alive,
         next_obs=randn(B, O),
-        recent=recent,
+        reached=Reached(randn(6, O), steps, randn(6, O)) if h > 1 else None,
     )
 
 
@@ -118,17 +118,22 @@ def test_chunk_size_1_is_plain_sac(make_agent, layer_norm):
     assert agent.log_alpha.item() == pytest.approx(log_alpha.item(), rel=1e-5)
 
 
-def looped_sample(agent, actor, obs, z):
-    """Plan of one state: actions (h, A), log-likelihood of each step, confidences (h,), by the formulas in turn."""
+def plain_actor(agent, actor, obs):
+    """mean (h, A), log_std (h, A), confidence logits (h - 1,) of one state, as an ordinary network."""
     h = agent.chunk_size
     x = F.relu(F.linear(obs, actor["mlp.layers.0.weight"], actor["mlp.layers.0.bias"]))
     x = F.relu(F.linear(x, actor["mlp.layers.1.weight"], actor["mlp.layers.1.bias"]))
     mean, log_std = F.linear(x, actor["mlp.layers.2.weight"], actor["mlp.layers.2.bias"]).view(2, h, A)
     log_std = -5 + 3.5 * (torch.tanh(log_std) + 1)
-    logits = F.linear(x.detach(), actor["confidence.weight"], actor["confidence.bias"])
+    return mean, log_std, F.linear(x.detach(), actor["confidence.weight"], actor["confidence.bias"])
+
+
+def looped_sample(agent, actor, obs, z):
+    """Plan of one state: actions (h, A), log-likelihood of each step (h,), logits, by the formulas in turn."""
+    mean, log_std, logits = plain_actor(agent, actor, obs)
     rho = torch.sigmoid(actor["correlation_logit"])
     actions, log_prob, e = [], [], None
-    for i in range(h):
+    for i in range(agent.chunk_size):
         e = z[i] if i == 0 else rho * e + (1 - rho**2).sqrt() * z[i]
         a = torch.tanh(mean[i] + log_std[i].exp() * e)
         density = Normal(0.0, 1.0).log_prob(z[i]) - log_std[i] - torch.log(1 - a**2)
@@ -144,10 +149,10 @@ def looped_q(critic, c, obs, actions, j):
     return plain_q(critic, c, torch.cat([obs, kept])[None], F.one_hot(torch.tensor([j - 1]), h), True)[0]
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.65, 1.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.9, 1.0])
 def test_prefix_update_equals_the_formulas(make_agent, threshold):
-    """One update at h = 3: critic, actor, correlation, confidence head, temperature, drift and moments."""
-    h, gamma, alpha, margin = 3, 0.9, 0.1, 0.5
+    """One update at h = 3: critic, actor, correlation, confidence head and temperature."""
+    h, gamma, alpha, margin = 3, 0.9, 0.1, 1.0
     agent = make_agent(O, A, "--chunk_size", "3", "--discount", "0.9", "--confidence_threshold", str(threshold))
     with torch.no_grad():  # otherwise all confidences are equal
         agent.actor.confidence.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(2))
@@ -163,24 +168,17 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
         while k < h and c[k - 1] >= threshold:
             k += 1
         q = combine([looped_q(target, i, obs, actions, k) for i in (0, 1)])
-        return q - alpha * sum(gamma**i * log_prob[i] for i in range(k)), log_prob[0], k
+        return q - alpha * sum(gamma**i * log_prob[i] for i in range(k)), k
 
-    # Critic and drift
-    recent = batch.recent
-    z = torch.randn(B + 10, h, A, generator=generator)
+    # Critic
+    z = torch.randn(B, h, A, generator=generator)
     lengths = set()
     with torch.no_grad():
         y = []
         for b in range(B):
-            value, _, k = evaluate(batch.next_obs[b], z[b], min)
+            value, k = evaluate(batch.next_obs[b], z[b], min)
             y.append(batch.reward[b] + batch.discount[b] * value)
             lengths.add(k)
-        residuals = []
-        for r in range(5):
-            value, log_prob, _ = evaluate(recent.obs[r], z[B + r], lambda q: sum(q) / 2)
-            next_value, _, _ = evaluate(recent.next_obs[r], z[B + 5 + r], lambda q: sum(q) / 2)
-            residuals.append(recent.reward[r] - alpha * log_prob + recent.discount[r] * next_value - value)
-        drift = 0.01 * sum(residuals) / 5
     assert lengths == {0.0: {3}, 1.0: {1}}.get(threshold, {1, 2, 3})
     loss = 0
     for b in range(B):
@@ -188,47 +186,46 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
             q = looped_q(critic, c, batch.obs[b], batch.actions[b], int(batch.length[b]))
             loss = loss + (q - y[b]) ** 2 / B
     assert metrics["critic_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
-    assert metrics["drift"].item() == pytest.approx(drift.item(), rel=1e-4)
     optimizer = torch.optim.Adam(critic.values(), 3e-4)
     loss.backward()
     optimizer.step()
     assert_same(critic, agent.critic)
 
-    # Actor, temperature and confidence, with the updated critic
+    # Actor and temperature, with the updated critic
     j = torch.randint(1, h + 1, (B,), generator=generator)
     z = torch.randn(B, h, A, generator=generator)
-    actor_loss, entropy, compared = 0, 0, []
+    actor_loss, entropy = 0, 0
     for b in range(B):
-        actions, log_prob, logits = looped_sample(agent, actor, batch.obs[b], z[b])
+        actions, log_prob, _ = looped_sample(agent, actor, batch.obs[b], z[b])
         n = int(j[b])
         q = torch.minimum(*(looped_q(critic, c, batch.obs[b], actions, n) for c in (0, 1)))
         actor_loss = actor_loss + (alpha * sum(gamma**i * log_prob[i] for i in range(n)) - q) / B
         entropy = entropy - sum(log_prob[:n]).detach() / n / B
-        p = min(n, h - 1)
+
+    # Confidence: the planned action and a fresh one, with the same noise, under Q(s', a_1)
+    def soft_q(row, obs, index, noise):
+        mean, log_std, _ = plain_actor(agent, actor, obs)
+        policy = TransformedDistribution(Normal(mean[index], log_std[index].exp()), TanhTransform(cache_size=1))
+        action = torch.tanh(mean[index] + log_std[index].exp() * noise)
+        chunk = torch.cat([action[None], torch.ones(h - 1, A)])
+        q = torch.stack([looped_q(critic, c, batch.reached.obs[row], chunk, 1) for c in (0, 1)])
+        return q - alpha * policy.log_prob(action).sum()
+
+    confidence_loss, seen = 0, {1: [], 2: []}
+    for row in (1, 2, 4, 5):
+        p = int(batch.reached.steps[row])
+        planned_at, obs = batch.reached.planned_at[row], batch.reached.obs[row]
         with torch.no_grad():
-            advantages = [
-                (looped_q(critic, c, batch.obs[b], actions, p + 1) - looped_q(critic, c, batch.obs[b], actions, p))
-                / gamma**p
-                - alpha * log_prob[p]
-                for c in (0, 1)
-            ]
-        compared.append((p, advantages, logits[p - 1]))
-    confidence_loss = 0
-    stds = {}
+            advantage = soft_q(row, planned_at, p, z[row, 0]) - soft_q(row, obs, 0, z[row, 0])
+        label = (advantage >= -margin * alpha * A / 2).float().mean()
+        seen[p].append((advantage, label))
+        probability = torch.sigmoid(plain_actor(agent, actor, planned_at)[2][p - 1])
+        confidence_loss = confidence_loss - (label * probability.log() + (1 - label) * (1 - probability).log()) / 4
     for p in (1, 2):
-        values = torch.tensor([a for q, pair, _ in compared if q == p for a in pair])
-        stds[p] = values.std(unbiased=False)
-        assert metrics["advantage_mean"][p - 1].item() == pytest.approx(values.mean().item(), rel=1e-4, abs=1e-5)
-        assert metrics["advantage_std"][p - 1].item() == pytest.approx(stds[p].item(), rel=1e-3)
-    labels = []
-    for p, pair, logit in compared:
-        label = sum(float(a - drift >= -margin * stds[p]) for a in pair) / 2
-        labels.append((p, label))
-        probability = torch.sigmoid(logit)
-        confidence_loss = confidence_loss - (label * probability.log() + (1 - label) * (1 - probability).log()) / B
-    for p in (1, 2):
-        share = [label for q, label in labels if q == p]
-        assert metrics["label"][p - 1].item() == pytest.approx(sum(share) / len(share))
+        advantages = torch.stack([advantage for advantage, _ in seen[p]])
+        expected = advantages.mean(), advantages.std(unbiased=False), sum(label for _, label in seen[p]) / 2
+        for name, value in zip(("advantage_mean", "advantage_std", "label"), expected, strict=True):
+            assert metrics[name][p - 1].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-5)
     assert metrics["actor_loss"].item() == pytest.approx(actor_loss.item(), rel=1e-4)
     assert metrics["confidence_loss"].item() == pytest.approx(confidence_loss.item(), rel=1e-4)
     optimizer = torch.optim.Adam(actor.values(), 3e-4)
