@@ -12,7 +12,6 @@ import re
 import shlex
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from typing import NamedTuple
@@ -20,10 +19,10 @@ from typing import NamedTuple
 from errors import one_sentence
 from files import write_atomically
 from flags import POSITIVE_INT, Parser, parse_args
+from jobs import LocalJobs
 from run_dir import finished_steps, read_record
 
 STATUS_INTERVAL = 60  # seconds between two status reports while nothing starts or ends
-TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "train.py")
 
 
 class Run(NamedTuple):
@@ -43,11 +42,11 @@ class Run(NamedTuple):
 
 
 class Benchmark:
-    """Runs what is unfinished, some processes at a time.
+    """Runs what is unfinished, some at a time.
 
     Args:
         runs: list of Run.
-        jobs: processes at a time.
+        jobs: LocalJobs, where they are executed.
         log_dir: where what they print goes.
     """
 
@@ -55,8 +54,8 @@ class Benchmark:
         self.runs, self.jobs, self.log_dir = runs, jobs, log_dir
         self.steps = {run: run.args().num_train_steps for run in runs}
         self.failed = {}  # run -> last line it printed
-        self._processes = {}  # run -> process
-        self._stopped = None
+        self._running = {}  # run -> its job
+        self._signals = []  # received
 
     def done_steps(self, run):
         """Steps that a run has logged so far."""
@@ -75,42 +74,37 @@ class Benchmark:
         return self.done_steps(run) >= self.steps[run]
 
     def go(self):
-        """Work until nothing is left, or until a signal has ended the processes; returns its number or None."""
+        """Work until nothing is left, or until a signal has ended the runs; returns its number or None."""
         os.makedirs(self.log_dir, exist_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
+            signal.signal(number, lambda number, _: self._signals.append(number))
         waiting = [run for run in self.runs if not self.is_finished(run)]
         started, at_start, shown, shown_at = time.monotonic(), sum(map(self.done_steps, self.runs)), None, 0.0
-        while (waiting and self._stopped is None) or self._processes:
-            while waiting and len(self._processes) < self.jobs and self._stopped is None:
+        passed_on = 0
+        while (waiting and not self._signals) or self._running:
+            while waiting and not self._signals and len(self._running) < self.jobs.slots:
                 run = waiting.pop(0)
-                self._processes[run] = self._start(run)
-            for run, process in list(self._processes.items()):
-                if process.poll() is not None:
-                    del self._processes[run]
-                    if process.returncode and self._stopped is None:
+                self._running[run] = self._start(run)
+            if len(self._signals) > passed_on:
+                passed_on += 1
+                for job in self._running.values():
+                    job.terminate()
+            for run, job in list(self._running.items()):
+                if (status := job.poll()) is not None:
+                    del self._running[run]
+                    if status and not self._signals:
                         self.failed[run] = self._last_line(run)
-            state = (*waiting, None, *self._processes)
+            state = (*waiting, None, *self._running)
             if state != shown or time.monotonic() - shown_at > STATUS_INTERVAL:
                 shown, shown_at = state, time.monotonic()
                 done = {run: self.done_steps(run) for run in self.runs}
                 print(self._status(done, waiting, shown_at - started, sum(done.values()) - at_start), flush=True)
             time.sleep(0.5)
-        return self._stopped
+        return self._signals[0] if self._signals else None
 
     def _start(self, run):
-        threads = str(max(1, os.cpu_count() // self.jobs))
-        flags = ["--num_threads", threads] if run.args().hidden_dim > 512 else []
-        with open(self._log(run), "a") as log:
-            command = [sys.executable, TRAIN, *run.argv, *flags]
-            environment = os.environ | {"OMP_NUM_THREADS": threads}
-            # A session of its own: the terminal's Ctrl-C comes here alone, and is passed on once.
-            return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-
-    def _stop(self, number, _):
-        self._stopped = number
-        for process in self._processes.values():
-            process.send_signal(signal.SIGTERM)
+        flags = ["--num_threads", str(self.jobs.threads)] if run.args().hidden_dim > 512 else []
+        return self.jobs.start([*run.argv, *flags], self._log(run))
 
     def _log(self, run):
         return os.path.join(self.log_dir, re.sub(r"[^\w.-]", "_", run.name()) + ".log")
@@ -126,7 +120,7 @@ class Benchmark:
             if run in self.failed:
                 state += f", failed: {self.failed[run]}"
             elif done[run] < self.steps[run]:
-                state += ", waiting" if run in waiting else ", running" if run in self._processes else ", stopped"
+                state += ", waiting" if run in waiting else ", running" if run in self._running else ", stopped"
             lines.append(f"{run.name():50} {state}")
         left = sum(self.steps[run] - done[run] for run in self.runs if run not in self.failed)
         eta = f"{left * seconds / new_steps / 3600:.1f} h" if new_steps else "unknown"
@@ -201,7 +195,7 @@ def parse_setting(text):
 
 
 def parse_command_line(argv=None):
-    """The command line as (name, runs, jobs)."""
+    """The command line as (name, runs, how many at a time or None)."""
     usage = "python benchmark.py --name NAME --envs A,B --seeds 1-3 --set SETTING [--set SETTING ...]"
     parser = Parser(usage=usage, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--name", required=True, help="of the benchmark; results go to results/NAME/")
@@ -210,9 +204,7 @@ def parse_command_line(argv=None):
     parser.add_argument("--set", required=True, action="append", type=parse_setting, dest="settings", metavar="SETTING",
                         help="'name: flag=value flag=value': flags of train.py; switches are true or false")  # fmt: skip
     parser.add_argument("--common", type=parse_setting, default=("", []), help="flag=value flag=value of every setting")
-    parser.add_argument(
-        "--jobs", type=POSITIVE_INT, default=max(1, os.cpu_count()), help="processes at a time (default: cores)"
-    )
+    parser.add_argument("--jobs", type=POSITIVE_INT, help="runs at a time (default: one a core)")
     args = parser.parse_args(argv)
     if not re.fullmatch(r"[\w.-]+", args.name):
         parser.error("argument --name: only letters, digits, '.', '_' and '-' are allowed")
@@ -240,8 +232,8 @@ def parse_command_line(argv=None):
 
 def main():
     """The command line."""
-    name, runs, jobs = parse_command_line()
-    benchmark = Benchmark(runs, jobs, os.path.join("exp", f"{name}-logs"))
+    name, runs, slots = parse_command_line()
+    benchmark = Benchmark(runs, LocalJobs(slots), os.path.join("exp", f"{name}-logs"))
     stopped = benchmark.go()
     finished = [run for run in runs if benchmark.is_finished(run)]
     if finished:
