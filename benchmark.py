@@ -20,6 +20,7 @@ from errors import one_sentence
 from files import write_atomically
 from flags import POSITIVE_INT, Parser, parse_args
 from jobs import LocalJobs
+from ray_jobs import RayJobs
 from run_dir import finished_steps, read_record
 
 STATUS_INTERVAL = 60  # seconds between two status reports while nothing starts or ends
@@ -46,7 +47,7 @@ class Benchmark:
 
     Args:
         runs: list of Run.
-        jobs: LocalJobs, where they are executed.
+        jobs: LocalJobs or RayJobs, where they are executed.
         log_dir: where what they print goes.
     """
 
@@ -195,7 +196,7 @@ def parse_setting(text):
 
 
 def parse_command_line(argv=None):
-    """The command line as (name, runs, how many at a time or None)."""
+    """The command line as (name, runs, how many at a time or None, address of a Ray cluster or None)."""
     usage = "python benchmark.py --name NAME --envs A,B --seeds 1-3 --set SETTING [--set SETTING ...]"
     parser = Parser(usage=usage, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--name", required=True, help="of the benchmark; results go to results/NAME/")
@@ -204,7 +205,9 @@ def parse_command_line(argv=None):
     parser.add_argument("--set", required=True, action="append", type=parse_setting, dest="settings", metavar="SETTING",
                         help="'name: flag=value flag=value': flags of train.py; switches are true or false")  # fmt: skip
     parser.add_argument("--common", type=parse_setting, default=("", []), help="flag=value flag=value of every setting")
-    parser.add_argument("--jobs", type=POSITIVE_INT, help="runs at a time (default: one a core)")
+    parser.add_argument("--jobs", type=POSITIVE_INT, help="runs at a time (default: one a core, also of a cluster)")
+    parser.add_argument("--ray", metavar="ADDRESS",
+                        help="run them on the Ray cluster at host:port (auto: the one of this machine; local: a private one)")  # fmt: skip
     args = parser.parse_args(argv)
     if not re.fullmatch(r"[\w.-]+", args.name):
         parser.error("argument --name: only letters, digits, '.', '_' and '-' are allowed")
@@ -227,13 +230,15 @@ def parse_command_line(argv=None):
                 ]
                 runs.append(Run(env, setting, seed, (*args.common[1], *flags, *fixed)))
                 runs[-1].args()  # a mistake ends here, before anything runs
-    return args.name, runs, args.jobs
+    return args.name, runs, args.jobs, args.ray
 
 
 def main():
     """The command line."""
-    name, runs, slots = parse_command_line()
-    benchmark = Benchmark(runs, LocalJobs(slots), os.path.join("exp", f"{name}-logs"))
+    name, runs, slots, address = parse_command_line()
+    with one_sentence():
+        jobs = LocalJobs(slots) if address is None else RayJobs(address, slots)
+    benchmark = Benchmark(runs, jobs, os.path.join("exp", f"{name}-logs"))
     stopped = benchmark.go()
     finished = [run for run in runs if benchmark.is_finished(run)]
     if finished:

@@ -78,15 +78,18 @@ def read_flags(run_dir):
 
 
 @contextmanager
-def lock(run_dir):
+def lock(run_dir, wait=0):
     """Keeps other processes out of a run's directory; the system unlocks it when this process ends, however it does.
+
+    Args:
+        wait: seconds to wait for another process to leave it.
 
     Raises:
         Refusal: another process is at work there.
     """
     held = filelock.FileLock(os.path.join(run_dir, "lock"))
     try:
-        held.acquire(blocking=False)
+        held.acquire(timeout=wait)
     except filelock.Timeout as error:
         raise Refusal(f"another process is using {run_dir}") from error
     except OSError as error:
