@@ -1,0 +1,128 @@
+"""benchmark.py on Ray: real clusters on loopback, whose nodes are processes of this machine."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from tests.test_benchmark import benchmark, command, run_of
+from tests.test_train import assert_equal, rows, trajectory
+
+COMMON = "num_train_steps=800 num_seed_steps=100 hidden_dim=32 batch_size=16 save_video=false log_save_tb=false"
+COMMON += " num_eval_episodes=1 eval_frequency=400 checkpoint_frequency=200 chunk_size=1"
+FLAGS = ["--name", "b", "--envs", "Pendulum-v1", "--set", "plain:", "--common", COMMON, "--seeds"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head without CPUs and two nodes of one CPU, all on 127.0.0.1, with a token and without dashboard."""
+    if sys.platform != "linux":
+        pytest.skip("Ray has clusters on Linux only")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "t" * 64)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        # Not before: ray reads these variables once.
+        cluster_utils = pytest.importorskip("ray.cluster_utils", reason="pip install -r requirements-ray.txt")
+        started = cluster_utils.Cluster()
+        try:
+            for cpus in (0, 1, 1):
+                started.add_node(
+                    num_cpus=cpus,
+                    node_ip_address="127.0.0.1",
+                    include_dashboard=False,
+                    object_store_memory=80 * 2**20,
+                )
+            yield started
+        finally:
+            started.shutdown()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The same runs as plain processes."""
+    cwd = tmp_path_factory.mktemp("undisturbed")
+    result = benchmark(cwd, *FLAGS, "1-3")
+    assert result.returncode == 0, result.stderr
+    return cwd
+
+
+@contextmanager
+def under_way(cwd, *flags):
+    """benchmark.py when two runs have an episode in their last checkpoint."""
+    with subprocess.Popen(command(*flags), cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            while len(list(cwd.glob("exp/*/checkpoints/*200.checkpoint"))) < 2:
+                time.sleep(0.05)
+                assert process.poll() is None
+            yield process
+        finally:
+            process.kill()
+
+
+def assert_same_runs(cwd, undisturbed, seeds):
+    for seed in seeds:
+        assert_equal(trajectory(run_of(cwd, "plain", seed)), trajectory(run_of(undisturbed, "plain", seed)))
+    for name in ("runs.csv", "eval.csv"):
+        expected = [r for r in rows(undisturbed / "results" / "b" / name) if int(r["seed"]) in seeds]
+        assert rows(cwd / "results" / "b" / name) == expected
+
+
+def test_runs_are_stopped_and_go_on_in_a_private_cluster(cluster, undisturbed, tmp_path):
+    with under_way(tmp_path, *FLAGS, "1-2", "--ray", cluster.address) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+    assert not list(tmp_path.glob("exp/*/policy.pt"))
+    for log in tmp_path.glob("exp/b-logs/*.log"):
+        assert "stopping at the end of the episode" in log.read_text()
+    result = benchmark(tmp_path, *FLAGS, "1-2", "--ray", "local", "--jobs", "2")
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.glob("exp/b-plain-*"))) == 2
+    assert_same_runs(tmp_path, undisturbed, (1, 2))
+
+
+def test_the_runs_of_a_node_that_dies_go_on_elsewhere(cluster, undisturbed, tmp_path):
+    import psutil  # comes with ray
+
+    with under_way(tmp_path, *FLAGS, "1-3", "--ray", cluster.address) as process:
+        raylet = next(iter(cluster.worker_nodes)).all_processes["raylet"][0].process
+        below = psutil.Process(raylet.pid).children(recursive=True)
+        (train,) = [p for p in below if any("train.py" in word for word in p.cmdline())]
+        # train.py itself is left: it has to notice.
+        for lost in (raylet, *(p for p in below if p != train)):
+            lost.kill()
+        train.wait(timeout=5)
+        printed, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, printed
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("exp/*/args.json")]
+    assert len(records) == 3
+    assert [[start["step"] >= 200 for start in r["resumed"]] for r in records].count([True]) == 1
+    assert_same_runs(tmp_path, undisturbed, (1, 2, 3))
+
+
+def test_without_its_token_a_cluster_is_closed(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
+    refused(tmp_path, cluster.address, "token")
+
+
+def test_an_address_where_nothing_answers(tmp_path):
+    refused(tmp_path, "127.0.0.1:9", "nothing answers at 127.0.0.1:9")
+    refused(tmp_path, "nonsense", "'nonsense' is not local, auto or host:port")
+
+
+def test_ray_is_not_installed(tmp_path, monkeypatch):
+    (tmp_path / "ray.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    refused(tmp_path, "local", "pip install -r requirements-ray.txt")
+
+
+def refused(cwd, address, why):
+    result = benchmark(cwd, *FLAGS, "1", "--ray", address)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1 and f"argument --ray: {why}" in result.stderr or why in result.stderr
+    assert not (cwd / "exp").exists()
