@@ -35,8 +35,10 @@ class RayJobs:
             token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             os.environ |= token | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
             options |= {"num_cpus": slots or os.cpu_count(), "include_dashboard": False}
-        elif address != "auto":
-            _check_answers(address)
+        else:
+            if address != "auto":
+                _check_answers(address)
+            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # with a wrong token, instead of 20
         try:
             import ray
         except ImportError as error:
@@ -44,7 +46,8 @@ class RayJobs:
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise Refusal(f"argument --ray: no cluster at {address}: {' '.join(str(error).split())}") from error
+            asked = "does this machine belong to it, with its token and its versions of Python and Ray?"
+            raise Refusal(f"argument --ray: {' '.join(str(error).split()).rstrip('.')}; {asked}") from error
         self._ray, self._slots = ray, slots
 
     @property
