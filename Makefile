@@ -13,7 +13,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 train: .venv/installed
 	.venv/bin/python train.py $(ARGS)
 
-test: .venv/installed
+test: .venv/installed .venv/installed-ray
 	.venv/bin/python -m pytest -n auto --dist loadfile
 
 faults: .venv/installed
@@ -34,6 +34,10 @@ bench: .venv/installed .venv-bench/installed
 	.venv/bin/pip install --quiet -r requirements.txt
 	.venv/bin/pip install --quiet --no-deps $$(grep -o '^dm_control==[0-9.]*' requirements.txt)
 	@touch $@
+
+# Not for every version of Python there is a Ray; without it its tests are skipped.
+.venv/installed-ray: requirements-ray.txt .venv/installed
+	@.venv/bin/pip install --quiet -r requirements-ray.txt && touch $@ || echo "make: no Ray here: its tests are skipped" >&2
 
 .venv-bench/installed: requirements-bench.txt
 	$(PYTHON) -m venv .venv-bench

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from benchmark import parse_command_line, parse_seeds, parse_setting
+from run_dir import lock
 from tests.test_train import ROOT, rows, trajectory
 
 COMMON = "num_train_steps=500 num_seed_steps=100 hidden_dim=32 batch_size=16 save_video=false log_save_tb=false"
@@ -97,6 +98,16 @@ def test_an_interrupted_benchmark_goes_on_where_it_was(tmp_path, finished):
             assert once[0] == twice[0]
     results = [(cwd / "results" / "b" / "eval.csv").read_text() for cwd in (finished[0], tmp_path)]
     assert results[0] == results[1]
+
+
+def test_runs_end_with_a_benchmark_that_is_killed(tmp_path):
+    with subprocess.Popen(command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        while not (found := list(tmp_path.glob("exp/*/train.csv"))):
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.kill()
+    with lock(found[0].parent, wait=10):
+        assert not (found[0].parent / "policy.pt").exists()
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
