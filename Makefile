@@ -21,7 +21,7 @@ faults: .venv/installed
 
 figures: .venv/installed
 	.venv/bin/python plot.py results/first_evidence/*/ --reference results/reference/pytorch_sac_curves.csv --replace
-	.venv/bin/python plot.py results/first_evidence/cheetah_run-adaptive-s1/sweep.json --sweep \
+	.venv/bin/python plot.py results/first_evidence/cheetah_run-adaptive-s1/sweep.json \
 		--output figures/sweep-cheetah_run --replace
 
 bench: .venv/installed .venv-bench/installed

@@ -172,6 +172,30 @@ class DMControlEnv(gym.Env):
         self._last_obs = self._flatten(time_step.observation)
         return self._last_obs, float(time_step.reward), terminated, truncated, {}
 
+    def snapshot(self):
+        """What the rest of the episode depends on: MuJoCo's state with its warm starts, step counts, random stream.
+
+        Targets that a task keeps in MuJoCo's model do not move within an episode, so a snapshot is one of this episode.
+        """
+        import mujoco
+
+        model, data, kind = self._env.physics.model.ptr, self._env.physics.data.ptr, mujoco.mjtState.mjSTATE_INTEGRATION
+        state = np.empty(mujoco.mj_stateSize(model, kind))
+        mujoco.mj_getState(model, data, state, kind)
+        counts = self._num_steps, self._env._step_count, self._env._reset_next_step
+        return state, counts, self.task_random.get_state(), self._last_obs
+
+    def restore(self, snapshot):
+        """Go back to what `snapshot()` gave."""
+        state, counts, random, self._last_obs = snapshot
+        self._num_steps, self._env._step_count, self._env._reset_next_step = counts
+        import mujoco
+
+        model, data = self._env.physics.model.ptr, self._env.physics.data.ptr
+        mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_forward(model, data)
+        self.task_random.set_state(random)
+
     def render(self):
         """The present state as (render_size, render_size, 3) uint8."""
         return self._env.physics.render(self._render_size, self._render_size, camera_id=self._camera)

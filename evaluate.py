@@ -3,6 +3,7 @@
 python evaluate.py exp/RUN                      20 episodes: a table, and exp/RUN/evaluation.json
 python evaluate.py exp/RUN --video              films the first one, too
 python evaluate.py exp/RUN --sweep              return against mean k, learned, fixed and shuffled lengths
+python evaluate.py exp/RUN --calibration        what continuing a plan really changes, against what was predicted
 """
 
 import argparse
@@ -47,12 +48,26 @@ def parse_args(argv=None):
         action="store_true",
         help="every fixed length, thresholds over [0, 1], and each threshold's lengths shuffled (default: no)",
     )
-    parser.add_argument("--output", help="files are called this and .json, .mp4, .png (default: RUN_DIR/evaluation)")
+    parser.add_argument(
+        "--calibration",
+        action="store_true",
+        help="branch the simulator inside plans: continue, or replan; actions are always drawn (default: no)",
+    )
+    parser.add_argument(
+        "--pairs", type=POSITIVE_INT, default=2000, help="of branches, for a calibration (default: 2000)"
+    )
+    parser.add_argument("--horizon", type=POSITIVE_INT, default=50, help="steps of a branch (default: 50)")
+    parser.add_argument(
+        "--output", help="files are called this and .json, .csv, .mp4, .png (default: RUN_DIR/evaluation)"
+    )
     args = parser.parse_args(argv)
     args.output = args.output or os.path.join(args.run_dir, "evaluation")
-    if args.video and args.sweep:
-        parser.error("argument --video: a sweep is not filmed")
-    wanted = [".json"] + [".mp4"] * args.video + [".png", ".svg"] * args.sweep
+    if args.video + args.sweep + args.calibration > 1:
+        parser.error("argument --video, --sweep or --calibration: only one of them at a time")
+    if args.calibration and args.pairs < 10:
+        parser.error("argument --pairs: a calibration needs 10 or more")
+    wanted = [".json"] + [".mp4"] * args.video + [".png", ".svg"] * (args.sweep or args.calibration)
+    wanted += [".csv"] * args.calibration
     for path in (args.output + ending for ending in wanted):
         if os.path.exists(path):
             parser.error(f"{path} exists; move it, or name other files with --output")
@@ -74,48 +89,82 @@ def run(args):
         video.disable_rendering()
     import torch
 
-    import sweep
-    from agent.chunking import by_confidence
     from env import make_env
-    from episodes import episode_seed, play, summary
+    from episodes import episode_seed
     from saved_run import load_run
 
     torch.set_num_threads(1)
-    agent, flags, step = load_run(args.run_dir)
+    agent, flags, step = load_run(args.run_dir, with_critics=args.calibration)
+    if args.calibration and flags["chunk_size"] == 1:
+        raise Refusal(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
     env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None, args.video_camera)
     video.check_fps(env, args.video_fps)
     if args.video and (problem := video.why_not_filmed(env)):
         raise Refusal(f"argument --video: {problem}")
     threshold = flags["confidence_threshold"] if args.confidence_threshold is None else args.confidence_threshold
     seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]
+    print(f"{args.run_dir}: {flags['env']}, step {step}, {args.episodes} episodes")
     result = {
+        "title": f"{flags['env']}, seed {flags['seed']}, step {step}",
         "run_dir": args.run_dir,
         "step": step,
         "episodes": args.episodes,
         "seed": args.seed,
-        "sample": args.sample,
+        "sample": args.sample or args.calibration,
         "confidence_threshold": threshold,
     }
-    print(f"{args.run_dir}: {flags['env']}, step {step}, {args.episodes} episodes")
+    figure = None
     if args.sweep:
-        result["rows"] = []
-        print(sweep.HEADER)
-        for row in sweep.rows(agent, env, seeds, flags["chunk_size"], args.sample):
-            print(sweep.line(row), flush=True)
-            result["rows"].append(row)
-        sweep.draw(result, f"{flags['env']}, seed {flags['seed']}, step {step}", args.output)
+        figure = evaluate_lengths(result, args, agent, env, seeds, flags["chunk_size"])
+    elif args.calibration:
+        figure = evaluate_confidences(result, args, agent, env, seeds, threshold, flags["discount"])
     else:
-        path = f"{args.output}.mp4" if args.video else None
-        shown = threshold if args.video_overlay else None
-        returns, lengths = play(agent, env, seeds, by_confidence(threshold), args.sample, path, shown, args.video_fps)
-        result |= summary(returns, lengths)
-        print(f"{'episode':>8} {'return':>10} {'mean k':>7}")
-        for episode, (value, k) in enumerate(zip(result["returns"], result["ks"], strict=True), start=1):
-            print(f"{episode:8} {value:10.2f} {k:7.2f}")
-        interval = f"[{result['return_low']:.2f}, {result['return_high']:.2f}]"
-        print(f"{'mean':>8} {result['return']:10.2f} {result['k']:7.2f}   95% {interval}")
+        evaluate_episodes(result, args, agent, env, seeds, threshold)
+    for ending in ("png", "svg") if figure else ():
+        figure.savefig(f"{args.output}.{ending}", dpi=150)
     write_atomically(f"{args.output}.json", json.dumps(result, indent=2).encode())
     print(f"wrote {args.output}.json")
+
+
+def evaluate_episodes(result, args, agent, env, seeds, threshold):
+    """Play, film the first episode if that is wanted, and print each episode."""
+    from agent.chunking import by_confidence
+    from episodes import play, summary
+
+    path = f"{args.output}.mp4" if args.video else None
+    shown = threshold if args.video_overlay else None
+    returns, lengths = play(agent, env, seeds, by_confidence(threshold), args.sample, path, shown, args.video_fps)
+    result |= summary(returns, lengths)
+    print(f"{'episode':>8} {'return':>10} {'mean k':>7}")
+    for episode, (value, k) in enumerate(zip(result["returns"], result["ks"], strict=True), start=1):
+        print(f"{episode:8} {value:10.2f} {k:7.2f}")
+    interval = f"[{result['return_low']:.2f}, {result['return_high']:.2f}]"
+    print(f"{'mean':>8} {result['return']:10.2f} {result['k']:7.2f}   95% {interval}")
+
+
+def evaluate_lengths(result, args, agent, env, seeds, chunk_size):
+    """The sweep: its rows, printed as they come; its picture."""
+    import sweep
+
+    result["rows"] = []
+    print(sweep.HEADER)
+    for row in sweep.rows(agent, env, seeds, chunk_size, args.sample):
+        print(sweep.line(row), flush=True)
+        result["rows"].append(row)
+    return sweep.draw(result)
+
+
+def evaluate_confidences(result, args, agent, env, seeds, threshold, discount):
+    """The calibration: its pairs as CSV and its report, printed; its picture."""
+    import calibration
+    from agent.chunking import by_confidence
+
+    length = by_confidence(threshold)
+    pairs = list(calibration.pairs(agent, env, seeds, length, discount, args.horizon, args.pairs))
+    write_atomically(f"{args.output}.csv", calibration.csv_text(pairs).encode())
+    result |= {"horizon": args.horizon, **calibration.report(pairs)}
+    print(calibration.table(result))
+    return calibration.draw(result)
 
 
 def main():

@@ -3,7 +3,7 @@
 python plot.py exp/RUN exp/RUN ...                        runs, by their --experiment
 python plot.py results/NAME/eval.csv                      what benchmark.py wrote
 python plot.py results/NAME/eval.csv --reference published_curves.csv --levels published_returns.csv
-python plot.py exp/RUN/evaluation.json --sweep            the picture of evaluate.py --sweep once more
+python plot.py exp/RUN/evaluation.json                    the picture of a sweep or calibration once more
 """
 
 import csv
@@ -177,33 +177,35 @@ def draw(curves, statistic, x, y, references=(), levels=None):
     return figure
 
 
-def read_sweep(path):
-    """What `evaluate.py --sweep` wrote, and a title.
+def evaluation_figure(path):
+    """The picture of a sweep or a calibration once more, from evaluate.py's JSON file.
 
     Raises:
-        Refusal: it did not.
+        Refusal: it is not such a file.
     """
-    columns = ("kind", "k", "return", "return_low", "return_high")
+    import calibration
+    import sweep
+
     try:
         with open(path) as file:
             result = json.load(file)
-        rows = [{name: row[name] for name in columns} for row in result["rows"]]
-        title = f"{os.path.basename(os.path.normpath(result['run_dir']))}, step {result['step']}"
-        return {"rows": rows, "episodes": result["episodes"]}, title
+        return sweep.draw(result) if "rows" in result else calibration.draw(result)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{path} is not the JSON file of evaluate.py --sweep") from error
+        raise Refusal(f"{path} is not a JSON file of evaluate.py --sweep or --calibration") from error
 
 
 def parse_args(argv=None):
     """The command line."""
     parser = Parser(
-        usage="python plot.py RUN_DIR|EVAL_CSV ... [flags]", description="Draw learning curves.", allow_abbrev=False
+        usage="python plot.py RUN_DIR|EVAL_CSV|JSON ... [flags]",
+        description="Draw learning curves.",
+        allow_abbrev=False,
     )
     parser.add_argument(
-        "sources", nargs="+", metavar="RUN_DIR|EVAL_CSV", help="run directories, or eval.csv of a benchmark"
-    )
-    parser.add_argument(
-        "--sweep", action="store_true", help="the source is the JSON file of evaluate.py --sweep (default: no)"
+        "sources",
+        nargs="+",
+        metavar="RUN_DIR|EVAL_CSV|JSON",
+        help="run directories and eval.csv of a benchmark, or one JSON file of evaluate.py --sweep or --calibration",
     )
     parser.add_argument("--statistic", choices=STATISTICS, default="mean", help="over seeds (default: mean)")
     parser.add_argument(
@@ -219,8 +221,8 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if (args.reference or args.levels) and (args.x, args.y) != ("steps", "return"):
         parser.error("argument --reference or --levels: they are returns at steps")
-    if args.sweep and len(args.sources) > 1:
-        parser.error("argument --sweep: one file at a time")
+    if len(args.sources) > 1 and any(source.endswith(".json") for source in args.sources):
+        parser.error("one JSON file at a time, and nothing beside it")
     for path in (f"{args.output}.png", f"{args.output}.svg"):
         if os.path.exists(path) and not args.replace:
             parser.error(f"{path} exists; --replace it, or name other files with --output")
@@ -258,16 +260,11 @@ def run(args):
     Raises:
         Refusal: a source is not what it should be.
     """
-    drawn = read_sweep(args.sources[0]) if args.sweep else curves_figure(args)
+    is_evaluation = args.sources[0].endswith(".json")
+    figure = evaluation_figure(args.sources[0]) if is_evaluation else curves_figure(args)
     os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
-    if args.sweep:
-        import sweep
-
-        sweep.draw(*drawn, args.output)
-    else:
-        for ending in ("png", "svg"):
-            drawn.savefig(f"{args.output}.{ending}", dpi=150)
     for ending in ("png", "svg"):
+        figure.savefig(f"{args.output}.{ending}", dpi=150)
         print(f"wrote {args.output}.{ending}")
 
 

@@ -21,15 +21,20 @@ class SavedRun(NamedTuple):
     step: int
 
 
-def load_run(run_dir):
-    """The policy of a run, on the CPU: policy.pt, or the newest checkpoint of a run that has not finished.
+def load_run(run_dir, with_critics=False):
+    """The agent of a run, on the CPU.
+
+    Args:
+        run_dir: the run's directory.
+        with_critics: take the newest checkpoint, which holds the whole agent. Otherwise it has the policy alone, of
+            policy.pt, or of the newest checkpoint of a run that has not finished.
 
     Raises:
         Refusal: there is neither, or it does not belong to the task that args.json names.
     """
     flags = read_flags(run_dir)
     path = os.path.join(run_dir, "policy.pt")
-    if os.path.exists(path):
+    if os.path.exists(path) and not with_critics:
         try:
             policy = torch.load(path, weights_only=True, map_location="cpu")
             env_name, step, weights = policy["args"]["env"], policy["args"]["num_train_steps"], policy["actor"]
@@ -39,7 +44,8 @@ def load_run(run_dir):
         try:
             step, state, _ = Checkpoints(run_dir).load()
         except CheckpointError as error:
-            raise Refusal(f"{run_dir} has not finished and cannot be played: {error}") from error
+            problem = "has no critics" if with_critics else "has not finished and cannot be played"
+            raise Refusal(f"{run_dir} {problem}: {error}") from error
         env_name, weights = state["flags"]["env"], state["agent"]["actor"]
     if env_name != flags["env"]:
         raise Refusal(f"{run_dir} is a run of {flags['env']}, but its policy is one of {env_name}")
@@ -47,7 +53,10 @@ def load_run(run_dir):
     sizes = env.observation_space.shape[0], env.action_space.shape[0]
     agent = SACAgent.from_flags(*sizes, flags | {"device": "cpu"})
     try:
-        agent.actor.load_state_dict(weights)
-    except RuntimeError as error:
+        if with_critics:
+            agent.load_state_dict(state["agent"])
+        else:
+            agent.actor.load_state_dict(weights)
+    except (RuntimeError, ValueError) as error:
         raise Refusal(f"{run_dir}: the policy does not fit {flags['env']} and the flags in args.json") from error
     return SavedRun(agent, flags, step)

@@ -59,8 +59,8 @@ def line(row):
     return f"{name.format(row['setting']):>18} {row['k']:7.2f} {row['return']:10.1f}   {interval}"
 
 
-def draw(result, title, path):
-    """The rows of a result as path.png and path.svg."""
+def draw(result):
+    """What `evaluate.py --sweep` wrote, as a matplotlib Figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -72,9 +72,10 @@ def draw(result, title, path):
         linestyle = ":" if kind == "shuffled" else "-"
         axes.errorbar(k, value, (value - low, high - value), linestyle=linestyle, capsize=2, **style)
     axes.set(
-        xlabel="mean effective length k", ylabel=f"return, {result['episodes']} episodes, 95% interval", title=title
+        xlabel="mean effective length k",
+        ylabel=f"return, {result['episodes']} episodes, 95% interval",
+        title=result["title"],
     )
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    for ending in ("png", "svg"):
-        figure.savefig(f"{path}.{ending}", dpi=150)
+    return figure

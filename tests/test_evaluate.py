@@ -1,5 +1,6 @@
 """evaluate.py as a process of its own, on runs that train.py has just made."""
 
+import csv
 import json
 import os
 import shutil
@@ -162,9 +163,43 @@ def test_what_cannot_be_evaluated_is_said(run, damage, sentence):
 
 @pytest.mark.parametrize(
     "flags",
-    [["--episodes", "0"], ["--confidence_threshold", "nan"], ["--sweep", "--video"], ["--video_size", "33"], ["-x"]],
+    [
+        ["--episodes", "0"],
+        ["--confidence_threshold", "nan"],
+        ["--sweep", "--video"],
+        ["--calibration", "--sweep"],
+        ["--calibration", "--pairs", "9"],
+        ["--horizon", "0"],
+        ["--video_size", "33"],
+        ["-x"],
+    ],
 )
 def test_bad_flags(run, flags):
     result = evaluate(run, *flags)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert "evaluation.json" not in os.listdir(run)
+
+
+def test_a_calibration(tmp_path):
+    flags = ["--env", "tests.gusty:Gusty-v0", "--num_train_steps", 200, "--num_seed_steps", 50, *SMALL]
+    run = run_dir(tmp_path, *flags, "--chunk_size", 3, "--num_eval_episodes", 1)
+    result = evaluate(run, "--calibration", "--episodes", 3, "--pairs", 31, "--horizon", 4)
+    assert result.returncode == 0 and result.stderr == ""
+    report = json.loads((run / "evaluation.json").read_text())
+    table = list(csv.DictReader((run / "evaluation.csv").open()))
+    assert [row["episode"] for row in table] == ["1"] * 11 + ["2"] * 10 + ["3"] * 10
+    assert report["num_pairs"] == 31 and report["horizon"] == 4 and report["sample"] is True
+    realised = np.array([[float(row[f"realised_{i}"]) for i in (1, 2)] for row in table])
+    assert report["realised"]["mean"] == pytest.approx(realised.mean()) and (np.ptp(realised, axis=1) > 0).mean() > 0.3
+    assert len({row["predicted"] for row in table}) == 31 and {row["position"] for row in table} == {"2", "3"}
+    assert f"31 pairs, realised advantage {realised.mean():10.4f}" in result.stdout
+    assert imageio.imread(run / "evaluation.png").std() > 10 and (run / "evaluation.svg").exists()
+
+
+def test_a_calibration_needs_critics_and_plans(run, tmp_path):
+    plain = run_dir(tmp_path, *SCRIPTED, "--num_train_steps", 60, "--chunk_size", 1)
+    shutil.rmtree(run / "checkpoints")
+    for directory, sentence in ((run, "has no critics"), (plain, "has plans of one action")):
+        result = evaluate(directory, "--calibration")
+        assert result.returncode == 2 and result.stderr.count("\n") == 1 and sentence in result.stderr
+        assert not list(directory.glob("evaluation.*"))

@@ -203,8 +203,8 @@ def test_the_picture_of_a_sweep(tmp_path):
         for kind in ("fixed", "confidence", "shuffled")
         for k in (1, 2)
     ]
-    (tmp_path / "a.json").write_text(json.dumps({"run_dir": "exp/mine/", "step": 7, "episodes": 3, "rows": rows}))
-    result = command(tmp_path, "a.json", "--sweep", "--output", "b")
+    (tmp_path / "a.json").write_text(json.dumps({"title": "mine, step 7", "episodes": 3, "rows": rows}))
+    result = command(tmp_path, "a.json", "--output", "b")
     assert result.returncode == 0, result.stderr
     assert imageio.imread(tmp_path / "b.png").std() > 10 and "mine, step 7" in (tmp_path / "b.svg").read_text()
 
@@ -222,9 +222,9 @@ def test_the_picture_of_a_sweep(tmp_path):
         (lambda d: d / "eval.csv", ["--reference", "eval.csv"], "no column episode_reward"),
         (lambda d: d / "eval.csv", ["--y", "k", "--levels", "eval.csv"], "they are returns at steps"),
         (lambda d: d / "eval.csv", ["eval.csv"], "is there twice"),
-        (lambda d: d / "nothing.json", ["--sweep"], "nothing.json is not the JSON file of evaluate.py --sweep"),
-        (lambda d: d / "run" / "args.json", ["--sweep"], "args.json is not the JSON file of evaluate.py --sweep"),
-        (lambda d: d / "eval.csv", ["eval.csv", "--sweep"], "--sweep: one file at a time"),
+        (lambda d: d / "nothing.json", [], "nothing.json is not a JSON file of evaluate.py --sweep or --calibration"),
+        (lambda d: d / "run" / "args.json", [], "args.json is not a JSON file of evaluate.py --sweep"),
+        (lambda d: d / "eval.csv", ["a.json"], "one JSON file at a time"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_plotted_is_said(tmp_path, results, make, flags, sentence):
