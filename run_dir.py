@@ -109,7 +109,8 @@ def save_args(run_dir, args, step=0):
     """args.json: every flag, and for each start of the run its step, command, versions and the commit of this file."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     git = subprocess.run(describe, cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True, text=True)
-    start = {"command": sys.argv, "versions": versions(), "git_commit": git.stdout.strip() or None}
+    command = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+    start = {"command": command, "versions": versions(), "git_commit": git.stdout.strip() or None}
     record = {"args": vars(args), **start, "resumed": [], "finished": 0}
     if step:
         record = read_record(run_dir) | {"args": vars(args)}
