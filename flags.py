@@ -133,7 +133,7 @@ def build_parser():
          "h: actions a plan; 1 is plain SAC")
     flag("confidence_threshold", FRACTION, 0.5,
          "a plan is executed until a confidence drops below this; 0 executes whole plans")
-    flag("confidence_margin", NON_NEGATIVE, 1.0,
+    flag("confidence_margin", NON_NEGATIVE, 4.0,
          "how much worse than replanning a planned step may be, as a multiple of what the policy gives up for its "
          "randomness: temperature / 2 for each action dimension")
     flag("noise_correlation", BELOW_ONE, 0.8,

@@ -153,7 +153,17 @@ def looped_q(critic, c, obs, actions, j):
 def test_prefix_update_equals_the_formulas(make_agent, threshold):
     """One update at h = 3: critic, actor, correlation, confidence head and temperature."""
     h, gamma, alpha, margin = 3, 0.9, 0.1, 1.0
-    agent = make_agent(O, A, "--chunk_size", "3", "--discount", "0.9", "--confidence_threshold", str(threshold))
+    flags = [
+        "--chunk_size",
+        "3",
+        "--discount",
+        "0.9",
+        "--confidence_threshold",
+        threshold,
+        "--confidence_margin",
+        margin,
+    ]
+    agent = make_agent(O, A, *map(str, flags))
     with torch.no_grad():  # otherwise all confidences are equal
         agent.actor.confidence.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(2))
     actor, critic = clone_parameters(agent.actor), clone_parameters(agent.critic)

@@ -249,7 +249,7 @@ def test_collection_executes_plans_and_replays_every_step(train_in_process, monk
     add = ReplayBuffer.add
     monkeypatch.setattr(ReplayBuffer, "add", lambda buffer, *step: added.append(step) or add(buffer, *step))
     monkeypatch.setattr(SACAgent, "plan", lambda agent, obs, sample: plan)
-    directory = train_in_process("--chunk_size", 3)
+    directory = train_in_process("--chunk_size", 3, "--commit_epsilon", 0)
     assert len(added) == 50
     step, episode = 0, 0
     while step < 50:
