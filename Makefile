@@ -19,14 +19,13 @@ test: .venv/installed .venv/installed-ray
 faults: .venv/installed
 	.venv/bin/python -m pytest -m faults
 
-figures: .venv/installed
-	.venv/bin/python plot.py results/first_evidence/*/ --reference results/reference/pytorch_sac_curves.csv --replace
-	.venv/bin/python plot.py results/first_evidence/cheetah_run-adaptive-s1/sweep.json \
-		--output figures/sweep-cheetah_run --replace
+FIRST = results/first_evidence
 
-bench: .venv/installed .venv-bench/installed
-	.venv/bin/python benchmarks/learner.py --output results/bench/learner.json
-	.venv/bin/python benchmarks/loop.py --output results/bench/loop.json
+figures: .venv/installed
+	.venv/bin/python plot.py $(FIRST)/*/ --reference results/reference/pytorch_sac_curves.csv --replace
+	.venv/bin/python plot.py $(FIRST)/cheetah_run-adaptive-s1/sweep.json --output figures/sweep-cheetah_run --replace
+	.venv/bin/python plot.py $(FIRST)/cheetah_run-adaptive-s1/calibration.json \
+		--output figures/calibration-cheetah_run --replace
 
 .venv/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -238,6 +238,7 @@ def draw(result):
         auc = f"AUC {_number(result[name]['auc'])} (ceiling {_number(result['auc_ceiling'])})"
         axes.set(xlabel=f"{name}, tenths of {result['num_pairs']} pairs", title=auc)
         axes.grid(alpha=0.3)
+        axes.locator_params(axis="x", nbins=5)
     figure.axes[0].set_ylabel("realised advantage of continuing, 95%")
-    figure.suptitle(f"{result['title']}, {result['horizon']} steps")
+    figure.suptitle(f"{result['title']}, branches of {result['horizon']} steps")
     return figure
