@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -58,7 +58,7 @@ def under_way(cwd, runs, *flags):
     """benchmark.py when so many runs have taken a checkpoint."""
     with subprocess.Popen(command(*flags), cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
         try:
-            while len(list(cwd.glob("exp/*/checkpoints/*[48]0.checkpoint"))) < runs:
+            while len({path.parent for path in cwd.glob("exp/*/checkpoints/*[48]0.checkpoint")}) < runs:
                 time.sleep(0.05)
                 assert process.poll() is None
             yield process
@@ -94,10 +94,24 @@ def test_a_run_is_stopped_and_goes_on_in_a_private_cluster(cluster, undisturbed,
 def test_the_runs_of_a_node_that_dies_go_on_elsewhere(cluster, undisturbed, tmp_path):
     import psutil  # comes with ray
 
-    with under_way(tmp_path, 2, *FLAGS, "1-3", "--ray", cluster.address) as process:
-        raylet = next(iter(cluster.worker_nodes)).all_processes["raylet"][0].process
-        below = psutil.Process(raylet.pid).children(recursive=True)
-        (train,) = [p for p in below if any("train.py" in word for word in p.cmdline())]
+    def node_in_mid_run():
+        """A raylet, what runs below it, and its train.py, which has taken a checkpoint and is far from its end."""
+        while process.poll() is None:
+            for node in cluster.worker_nodes:
+                raylet = node.all_processes["raylet"][0].process
+                with suppress(psutil.NoSuchProcess):  # it has just ended
+                    below = psutil.Process(raylet.pid).children(recursive=True)
+                    for train in (p for p in below if any("train.py" in word for word in p.cmdline())):
+                        words = train.cmdline()
+                        run = f"exp/*-s{words[words.index('--seed') + 1]}-*"
+                        taken = [int(path.stem) for path in tmp_path.glob(f"{run}/checkpoints/*.checkpoint")]
+                        if 40 <= max(taken, default=0) <= 160:
+                            return raylet, below, train
+            time.sleep(0.05)
+        pytest.fail("no run was caught in the middle")
+
+    with under_way(tmp_path, 1, *FLAGS, "1-3", "--ray", cluster.address) as process:
+        raylet, below, train = node_in_mid_run()
         # train.py itself is left: it has to notice.
         for lost in (raylet, *(p for p in below if p != train)):
             lost.kill()
