@@ -19,6 +19,10 @@ test: .venv/installed .venv/installed-ray
 faults: .venv/installed
 	.venv/bin/python -m pytest -m faults
 
+bench: .venv/installed .venv-bench/installed
+	.venv/bin/python benchmarks/learner.py --output results/bench/learner.json
+	.venv/bin/python benchmarks/loop.py --output results/bench/loop.json
+
 FIRST = results/first_evidence
 
 figures: .venv/installed
