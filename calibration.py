@@ -157,7 +157,14 @@ def report(rows):
         dict: mean realised advantage and its interval; for the prediction and for the confidence, Spearman's rank
         correlation with the realised advantage, that of the means of ten groups of equal size, and the AUC for its
         sign; the AUC of one half of the repeats for the sign of the other, and the groups themselves.
+
+    Raises:
+        Refusal: fewer pairs than groups.
     """
+    if len(rows) < NUM_GROUPS:
+        raise Refusal(
+            f"the episodes have {len(rows)} pairs only, and {NUM_GROUPS} are needed; play more of them with --episodes"
+        )
     realised = np.array([row["realised"] for row in rows])  # (N, 2)
     result = {
         "num_pairs": len(rows),

@@ -187,10 +187,10 @@ class DMControlEnv(gym.Env):
 
     def restore(self, snapshot):
         """Go back to what `snapshot()` gave."""
-        state, counts, random, self._last_obs = snapshot
-        self._num_steps, self._env._step_count, self._env._reset_next_step = counts
         import mujoco
 
+        state, counts, random, self._last_obs = snapshot
+        self._num_steps, self._env._step_count, self._env._reset_next_step = counts
         model, data = self._env.physics.model.ptr, self._env.physics.data.ptr
         mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(model, data)

@@ -11,7 +11,7 @@ import json
 import os
 
 from errors import Refusal, one_sentence
-from files import write_atomically
+from files import save_figure, write_atomically
 from flags import FRACTION, NON_NEGATIVE_INT, POSITIVE_INT, VIDEO_FPS, Parser, video_size
 
 
@@ -68,9 +68,7 @@ def parse_args(argv=None):
         parser.error("argument --pairs: a calibration needs 10 or more")
     wanted = [".json"] + [".mp4"] * args.video + [".png", ".svg"] * (args.sweep or args.calibration)
     wanted += [".csv"] * args.calibration
-    for path in (args.output + ending for ending in wanted):
-        if os.path.exists(path):
-            parser.error(f"{path} exists; move it, or name other files with --output")
+    parser.refuse_existing([args.output + ending for ending in wanted], "move it")
     return args
 
 
@@ -120,8 +118,8 @@ def run(args):
         figure = evaluate_confidences(result, args, agent, env, seeds, threshold, flags["discount"])
     else:
         evaluate_episodes(result, args, agent, env, seeds, threshold)
-    for ending in ("png", "svg") if figure else ():
-        figure.savefig(f"{args.output}.{ending}", dpi=150)
+    if figure:
+        save_figure(figure, args.output)
     write_atomically(f"{args.output}.json", json.dumps(result, indent=2).encode())
     print(f"wrote {args.output}.json")
 
@@ -161,8 +159,8 @@ def evaluate_confidences(result, args, agent, env, seeds, threshold, discount):
 
     length = by_confidence(threshold)
     pairs = list(calibration.pairs(agent, env, seeds, length, discount, args.horizon, args.pairs))
-    write_atomically(f"{args.output}.csv", calibration.csv_text(pairs).encode())
     result |= {"horizon": args.horizon, **calibration.report(pairs)}
+    write_atomically(f"{args.output}.csv", calibration.csv_text(pairs).encode())
     print(calibration.table(result))
     return calibration.draw(result)
 

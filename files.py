@@ -46,3 +46,14 @@ def _sync_directory(path):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def save_figure(figure, output):
+    """A matplotlib Figure as output.png and output.svg.
+
+    Raises:
+        Failure: they cannot be written.
+    """
+    for path in (f"{output}.png", f"{output}.svg"):
+        with writing(path):
+            figure.savefig(path, dpi=150)

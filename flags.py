@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import re
 
 from errors import Refusal
@@ -71,6 +72,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (--help lists all flags)\n")
+
+    def refuse_existing(self, paths, way_out):
+        """An error if one of the files that the command would write is there already."""
+        for path in paths:
+            if os.path.exists(path):
+                self.error(f"{path} exists; {way_out}, or name other files with --output")
 
 
 def build_parser():

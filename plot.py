@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from errors import Refusal, one_sentence
+from files import save_figure
 from flags import Parser
 from run_dir import read_flags
 
@@ -223,9 +224,8 @@ def parse_args(argv=None):
         parser.error("argument --reference or --levels: they are returns at steps")
     if len(args.sources) > 1 and any(source.endswith(".json") for source in args.sources):
         parser.error("one JSON file at a time, and nothing beside it")
-    for path in (f"{args.output}.png", f"{args.output}.svg"):
-        if os.path.exists(path) and not args.replace:
-            parser.error(f"{path} exists; --replace it, or name other files with --output")
+    if not args.replace:
+        parser.refuse_existing([f"{args.output}.png", f"{args.output}.svg"], "--replace it")
     return args
 
 
@@ -263,9 +263,8 @@ def run(args):
     is_evaluation = args.sources[0].endswith(".json")
     figure = evaluation_figure(args.sources[0]) if is_evaluation else curves_figure(args)
     os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
-    for ending in ("png", "svg"):
-        figure.savefig(f"{args.output}.{ending}", dpi=150)
-        print(f"wrote {args.output}.{ending}")
+    save_figure(figure, args.output)
+    print(f"wrote {args.output}.png\nwrote {args.output}.svg")
 
 
 def main():

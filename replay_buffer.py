@@ -107,7 +107,7 @@ class ReplayBuffer:
         following = rows[np.arange(batch_size), length]  # (B, O + A + 2)
         inside = self._offsets[:-1] < length[:, None]  # (B, h)
 
-        # One array, and so one transfer, for everything: (B, O + hA + O + 3)
+        # One array, and so one transfer, for all windows: (B, O + hA + O + 3)
         window = np.empty((batch_size, 2 * obs_size + h * self.action_size + 3), np.float32)
         window[:, :obs_size] = rows[:, 0, :obs_size]
         window[:, obs_size : -obs_size - 3] = rows[:, :-1, obs_size:-2].reshape(batch_size, -1)

@@ -112,9 +112,8 @@ def main():
     )
     parser.add_argument("--replace", action="store_true", help="replace files that exist (default: no)")
     args = parser.parse_args()
-    for path in (f"{args.output}{ending}.png" for ending in PAGES):
-        if os.path.exists(path) and not args.replace:
-            parser.error(f"{path} exists; --replace it, or name other files with --output")
+    if not args.replace:
+        parser.refuse_existing([f"{args.output}{ending}.png" for ending in PAGES], "--replace it")
     with one_sentence():
         run(args)
 

@@ -114,6 +114,12 @@ def test_report_against_counting():
     assert result["realised"]["mean"] == pytest.approx(np.mean(halves)) and result["num_pairs"] == 200
 
 
+def test_too_few_pairs_are_refused():
+    rows = [{"predicted": 0.0, "confidence": 0.5, "realised": [0.0, 0.0]}] * 9
+    with pytest.raises(Refusal, match="have 9 pairs only"):
+        calibration.report(rows)
+
+
 def test_nobody_gained():
     rows = [{"predicted": float(i), "confidence": 0.1 * i, "realised": [0.0, 0.0]} for i in range(10)]
     result = calibration.report(rows)
