@@ -221,13 +221,18 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
         q = torch.stack([looped_q(critic, c, batch.reached.obs[row], chunk, 1) for c in (0, 1)])
         return q - alpha * policy.log_prob(action).sum()
 
-    confidence_loss, seen = 0, {1: [], 2: []}
+    advantages = {}
     for row in (1, 2, 4, 5):
         p = int(batch.reached.steps[row])
         planned_at, obs = batch.reached.planned_at[row], batch.reached.obs[row]
         with torch.no_grad():
-            advantage = soft_q(row, planned_at, p, z[row, 0]) - soft_q(row, obs, 0, z[row, 0])
-        label = (advantage >= -margin * alpha * A / 2).float().mean()
+            advantages[row] = soft_q(row, planned_at, p, z[row, 0]) - soft_q(row, obs, 0, z[row, 0])
+    delta = margin * math.sqrt(sum((q1 - q2) ** 2 / 2 for q1, q2 in advantages.values()) / 4)
+    assert metrics["confidence_delta"].item() == pytest.approx(delta, rel=1e-3)
+    confidence_loss, seen = 0, {1: [], 2: []}
+    for row, advantage in advantages.items():
+        p, planned_at = int(batch.reached.steps[row]), batch.reached.planned_at[row]
+        label = (advantage >= -delta).float().mean()
         seen[p].append((advantage, label))
         probability = torch.sigmoid(plain_actor(agent, actor, planned_at)[2][p - 1])
         confidence_loss = confidence_loss - (label * probability.log() + (1 - label) * (1 - probability).log()) / 4
