@@ -140,7 +140,7 @@ def build_parser():
          "h: actions a plan; 1 is plain SAC")
     flag("confidence_threshold", FRACTION, 0.5,
          "a plan is executed until a confidence drops below this; 0 executes whole plans")
-    flag("confidence_margin", NON_NEGATIVE, 2.0,
+    flag("confidence_margin", NON_NEGATIVE, 1.0,
          "how much worse than replanning a planned step may be, in standard deviations of that estimate over critics")
     flag("noise_correlation", BELOW_ONE, 0.8,
          "correlation of the exploration noise of neighbouring actions of a plan, at the start; 0 is independent noise")
@@ -172,6 +172,8 @@ def build_parser():
              f"Adam's learning rate, {of}")
         flag(f"{name}_betas", BELOW_ONE, (0.9, 0.999),
              f"Adam's betas, {of}", metavar=("B1", "B2"), nargs=2)
+    flag("confidence_lr", POSITIVE, 1e-3,
+         "Adam's learning rate, confidence head, whose betas are the actor's")
     flag("actor_update_frequency", POSITIVE_INT, 1,
          "updates between two actor, confidence and temperature updates")
     flag("critic_target_update_frequency", POSITIVE_INT, 1,

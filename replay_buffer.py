@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-RECENT_STEPS = 1000
+RECENT_STEPS = 5000
 RECENT_SHARE = 4  # one recent state for so many windows
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from agent.mlp import MLP
 
 INITIAL_CONFIDENCE = 0.9
+CONFIDENCE_UNITS = 64
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -47,9 +48,10 @@ class Actor(nn.Module):
         self.mlp = MLP(obs_size, hidden_dim, hidden_depth, 2 * chunk_size * action_size)
         if chunk_size > 1:
             # Where nothing is known plans are kept, in all states alike.
-            self.confidence = nn.Linear(hidden_dim, chunk_size - 1)
-            nn.init.zeros_(self.confidence.weight)
-            nn.init.constant_(self.confidence.bias, math.log(INITIAL_CONFIDENCE / (1 - INITIAL_CONFIDENCE)))
+            self.confidence = MLP(hidden_dim, CONFIDENCE_UNITS, 1, chunk_size - 1)
+            last = self.confidence.layers[-1]
+            nn.init.zeros_(last.weight)
+            nn.init.constant_(last.bias, math.log(INITIAL_CONFIDENCE / (1 - INITIAL_CONFIDENCE)))
             # log(0) = -inf: a correlation of 0 has gradient 0 and stays.
             correlation = torch.tensor(noise_correlation)
             logit = (correlation.log() - (-correlation).log1p()).repeat(action_size)
@@ -69,7 +71,7 @@ class Actor(nn.Module):
         log_std = low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)
         if self.chunk_size == 1:
             return mean, log_std, features.new_empty(len(features), 0)
-        return mean, log_std, self.confidence(features)
+        return mean, log_std, self.confidence(features)[0]
 
     def noise_correlation(self):
         """rho, (A,)."""

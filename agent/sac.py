@@ -32,7 +32,8 @@ class SACAgent:
         target_entropy: nats an action; None is -A.
         discount: gamma, a step.
         init_temperature, learnable_temperature: alpha at the start, whether it is learned.
-        actor_lr, critic_lr, alpha_lr, actor_betas, critic_betas, alpha_betas: of Adam.
+        actor_lr, confidence_lr, critic_lr, alpha_lr, actor_betas, critic_betas, alpha_betas: of Adam; the confidence
+            head has the betas of the actor.
         actor_update_frequency, critic_target_update_frequency: in updates.
         critic_tau: step of the target critic towards the critic.
         actor_log_std_bounds, hidden_dim, hidden_depth, critic_layer_norm: of the networks.
@@ -61,6 +62,7 @@ class SACAgent:
         init_temperature,
         learnable_temperature,
         actor_lr,
+        confidence_lr,
         critic_lr,
         alpha_lr,
         actor_betas,
@@ -109,7 +111,10 @@ class SACAgent:
         self.critic_parameters = list(self.critic.parameters())
         self.critic_target_parameters = list(self.critic_target.parameters())
         self.critic_optimizer = torch.optim.Adam(self.critic_parameters, critic_lr, critic_betas, fused=True)
-        groups = [{"params": self.actor_parameters}]
+        head = set(self.actor.confidence.parameters()) if chunk_size > 1 else set()
+        groups = [{"params": [p for p in self.actor_parameters if p not in head]}]
+        if head:
+            groups.append({"params": [p for p in self.actor_parameters if p in head], "lr": confidence_lr})
         if learnable_temperature:
             groups.append({"params": [self.log_alpha], "lr": alpha_lr, "betas": tuple(alpha_betas)})
         self.actor_optimizer = torch.optim.Adam(groups, actor_lr, actor_betas, fused=True)

@@ -453,7 +453,7 @@ ACCEPTED = {
     "critic_tau": (ANY_FLOAT, lambda x: 0 < x <= 1),
     "target_entropy": (ANY_FLOAT, lambda x: abs(x) < float("inf")),
     **dict.fromkeys(
-        "updates_per_step init_temperature actor_lr critic_lr alpha_lr".split(),
+        "updates_per_step init_temperature actor_lr confidence_lr critic_lr alpha_lr".split(),
         (ANY_FLOAT, lambda x: 0 < x < float("inf")),
     ),
 }

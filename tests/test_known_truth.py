@@ -35,6 +35,5 @@ def test_confidences_are_lower_where_a_gust_can_come(tmp_path, make_agent):
             return np.mean([agent.plan(obs, sample=False).confidences[1:4] for obs in on_target], axis=0)
 
         gusty, calm = confidences(range(0, 16)), confidences(range(20, 36))
-        assert (gusty < calm - 0.05).all()  # each of c_2, c_3, c_4
-        assert (gusty < 0.5).all() and (calm > 0.5).all()  # the default threshold decides rightly
-        assert gusty.mean() < calm.mean() - 0.15
+        assert (gusty < calm - 0.15).all() and (gusty < 0.4).all()  # each of c_2, c_3, c_4
+        assert gusty.mean() < calm.mean() - 0.25

@@ -95,7 +95,7 @@ def test_committed_windows_stop_at_the_plans_end():
     assert set(j.tolist()) == {1, 2, 3}
 
 
-@pytest.mark.parametrize("capacity, num_steps", [(5000, 3000), (1500, 4001), (40, 93), (40, 30)])
+@pytest.mark.parametrize("capacity, num_steps", [(20_000, 9000), (1500, 4001), (40, 93), (40, 30)])
 def test_reached_states_are_recent_and_inside_plans(capacity, num_steps):
     """Plans of 1 to 4 = h steps, also cut off by the end of episodes of 10."""
     buffer, rng = make_buffer(capacity=capacity), np.random.default_rng(5)
@@ -106,8 +106,8 @@ def test_reached_states_are_recent_and_inside_plans(capacity, num_steps):
         made_at.append(start)
         fill(buffer, 1, episode_length=10, first=t, steps_left=lambda _, left=left: left)
         left -= 1
-    reached = buffer.sample(4 * 8000).reached
-    assert len(reached.steps) == 8000
+    reached = buffer.sample(4 * 60_000).reached
+    assert len(reached.steps) == 60_000
     seen = set()
     for s, j, obs in zip(
         reached.planned_at[:, 0].tolist(), reached.steps.tolist(), reached.obs[:, 0].tolist(), strict=True

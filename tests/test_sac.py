@@ -125,7 +125,8 @@ def plain_actor(agent, actor, obs):
     x = F.relu(F.linear(x, actor["mlp.layers.1.weight"], actor["mlp.layers.1.bias"]))
     mean, log_std = F.linear(x, actor["mlp.layers.2.weight"], actor["mlp.layers.2.bias"]).view(2, h, A)
     log_std = -5 + 3.5 * (torch.tanh(log_std) + 1)
-    return mean, log_std, F.linear(x.detach(), actor["confidence.weight"], actor["confidence.bias"])
+    x = F.relu(F.linear(x.detach(), actor["confidence.layers.0.weight"], actor["confidence.layers.0.bias"]))
+    return mean, log_std, F.linear(x, actor["confidence.layers.1.weight"], actor["confidence.layers.1.bias"])
 
 
 def looped_sample(agent, actor, obs, z):
@@ -165,7 +166,7 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
     ]
     agent = make_agent(O, A, *map(str, flags))
     with torch.no_grad():  # otherwise all confidences are equal
-        agent.actor.confidence.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(2))
+        agent.actor.confidence.layers[1].weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
     actor, critic = clone_parameters(agent.actor), clone_parameters(agent.critic)
     target = copy.deepcopy(critic)
     batch, generator = make_batch(h, gamma), draws(agent)
@@ -243,7 +244,9 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
             assert metrics[name][p - 1].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-5)
     assert metrics["actor_loss"].item() == pytest.approx(actor_loss.item(), rel=1e-4)
     assert metrics["confidence_loss"].item() == pytest.approx(confidence_loss.item(), rel=1e-4)
-    optimizer = torch.optim.Adam(actor.values(), 3e-4)
+    head = [actor[name] for name in actor if name.startswith("confidence.")]
+    others = [actor[name] for name in actor if not name.startswith("confidence.")]
+    optimizer = torch.optim.Adam([{"params": others}, {"params": head, "lr": 1e-3}], 3e-4)
     (actor_loss + confidence_loss).backward()
     optimizer.step()
     assert_same(actor, agent.actor)

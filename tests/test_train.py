@@ -321,6 +321,7 @@ NUMERIC = {
     "init_temperature": ["0", "-1"],
     "target_entropy": ["nan", "inf"],
     "actor_lr": ["0", "-1e-3", "nan"],
+    "confidence_lr": ["0"],
     "critic_lr": ["0"],
     "alpha_lr": ["0"],
     "actor_betas": ["0.9 1", "-0.1 0.9", "0.9"],
