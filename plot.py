@@ -178,21 +178,30 @@ def draw(curves, statistic, x, y, references=(), levels=None):
     return figure
 
 
-def evaluation_figure(path):
-    """The picture of a sweep or a calibration once more, from evaluate.py's JSON file.
+def evaluation_figure(paths):
+    """The picture of a sweep or a calibration once more, from evaluate.py's JSON file, or of the sweeps of several runs.
 
     Raises:
-        Refusal: it is not such a file.
+        Refusal: one is not such a file, or they are not all sweeps alike.
     """
     import calibration
     import sweep
 
-    try:
-        with open(path) as file:
-            result = json.load(file)
-        return sweep.draw(result) if "rows" in result else calibration.draw(result)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{path} is not a JSON file of evaluate.py --sweep or --calibration") from error
+    results = []
+    for path in paths:
+        try:
+            with open(path) as file:
+                results.append(json.load(file))
+            figure = (sweep if "rows" in results[-1] else calibration).draw(results[-1])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Refusal(f"{path} is not a JSON file of evaluate.py --sweep or --calibration") from error
+    if len(results) == 1:
+        return figure
+    if not all("rows" in result for result in results):
+        raise Refusal("one JSON file of a calibration at a time")
+    pooled = sweep.pool(results)
+    print(sweep.gains_table(pooled))
+    return sweep.draw(pooled)
 
 
 def parse_args(argv=None):
@@ -206,7 +215,8 @@ def parse_args(argv=None):
         "sources",
         nargs="+",
         metavar="RUN_DIR|EVAL_CSV|JSON",
-        help="run directories and eval.csv of a benchmark, or one JSON file of evaluate.py --sweep or --calibration",
+        help="run directories and eval.csv of a benchmark; or the JSON file of evaluate.py --calibration, or of --sweep, "
+        "then of one run or of several",
     )
     parser.add_argument("--statistic", choices=STATISTICS, default="mean", help="over seeds (default: mean)")
     parser.add_argument(
@@ -222,8 +232,8 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if (args.reference or args.levels) and (args.x, args.y) != ("steps", "return"):
         parser.error("argument --reference or --levels: they are returns at steps")
-    if len(args.sources) > 1 and any(source.endswith(".json") for source in args.sources):
-        parser.error("one JSON file at a time, and nothing beside it")
+    if len({source.endswith(".json") for source in args.sources}) > 1:
+        parser.error("JSON files and curves are different pictures")
     if not args.replace:
         parser.refuse_existing([f"{args.output}.png", f"{args.output}.svg"], "--replace it")
     return args
@@ -261,7 +271,7 @@ def run(args):
         Refusal: a source is not what it should be.
     """
     is_evaluation = args.sources[0].endswith(".json")
-    figure = evaluation_figure(args.sources[0]) if is_evaluation else curves_figure(args)
+    figure = evaluation_figure(args.sources) if is_evaluation else curves_figure(args)
     os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
     save_figure(figure, args.output)
     print(f"wrote {args.output}.png\nwrote {args.output}.svg")

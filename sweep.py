@@ -5,9 +5,11 @@ is left to chance. If it returns as much, the confidences carry no information.
 """
 
 import numpy as np
+from scipy.stats import ttest_1samp
 
 from agent.chunking import by_confidence
-from episodes import play, summary
+from episodes import mean_interval, play, summary
+from errors import Refusal
 
 THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(11))
 HEADER = f"{'lengths':>18} {'mean k':>7} {'return':>10}   95%"
@@ -59,8 +61,67 @@ def line(row):
     return f"{name.format(row['setting']):>18} {row['k']:7.2f} {row['return']:10.1f}   {interval}"
 
 
+def pool(results):
+    """The sweeps of several runs as one, whose intervals are over runs.
+
+    Where a run's lengths are all the same, shuffling changes nothing: its shuffled return is the learned one.
+
+    Args:
+        results: what `evaluate.py --sweep` wrote, each of another run.
+
+    Returns:
+        dict: title, runs, rows as those of `rows`, and gains: of each threshold, mean k, by how much learned lengths
+        returned more than shuffled ones in each run, its mean and interval, and p of Student's paired test.
+
+    Raises:
+        Refusal: they do not have the same fixed lengths and thresholds.
+    """
+    tables = [{(row["kind"], row["setting"]): row for row in result["rows"]} for result in results]
+    for table in tables:
+        for kind, setting in list(table):
+            if kind == "confidence":
+                table.setdefault(("shuffled", setting), table[kind, setting])
+    if any(table.keys() != tables[0].keys() for table in tables):
+        raise Refusal("these sweeps do not have the same fixed lengths and thresholds")
+    pooled = {"title": f"{results[0]['title'].split(',')[0]}, {len(results)} runs", "runs": len(results), "rows": []}
+    for kind, setting in tables[0]:
+        value, low, high = mean_interval([table[kind, setting]["return"] for table in tables])
+        k = float(np.mean([table[kind, setting]["k"] for table in tables]))
+        pooled["rows"].append(
+            {"kind": kind, "setting": setting, "k": k, "return": value, "return_low": low, "return_high": high}
+        )
+    pooled["gains"] = []
+    for row in pooled["rows"]:
+        if row["kind"] == "confidence":
+            learned, control = (
+                np.array([table[kind, row["setting"]]["return"] for table in tables])
+                for kind in ("confidence", "shuffled")
+            )
+            gain = learned - control
+            value, low, high = mean_interval(gain)
+            p = float(ttest_1samp(gain, 0).pvalue) if len(set(gain)) > 1 else 1.0
+            pooled["gains"].append(
+                {"threshold": row["setting"], "k": row["k"], "gains": gain.tolist()}
+                | {"gain": value, "gain_low": low, "gain_high": high, "p": p}
+            )
+    return pooled
+
+
+def gains_table(pooled):
+    """The gains of `pool` as text."""
+    lines = [f"{'threshold':>9} {'mean k':>7} {'learned - shuffled':>19}   95%                  p  better in"]
+    for gain in pooled["gains"]:
+        interval = f"[{gain['gain_low']:.1f}, {gain['gain_high']:.1f}]"
+        better = sum(value > 0 for value in gain["gains"])
+        lines.append(
+            f"{gain['threshold']:9} {gain['k']:7.2f} {gain['gain']:19.1f}   {interval:15} {gain['p']:8.2g}"
+            f"  {better} of {pooled['runs']}"
+        )
+    return "\n".join(lines)
+
+
 def draw(result):
-    """What `evaluate.py --sweep` wrote, as a matplotlib Figure."""
+    """What `evaluate.py --sweep` wrote, or `pool` made of it, as a matplotlib Figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -73,7 +134,7 @@ def draw(result):
         axes.errorbar(k, value, (value - low, high - value), linestyle=linestyle, capsize=2, **style)
     axes.set(
         xlabel="mean effective length k",
-        ylabel=f"return, {result['episodes']} episodes, 95% interval",
+        ylabel="return, 95% interval" + (f", {result['episodes']} episodes" if "episodes" in result else " over runs"),
         title=result["title"],
     )
     axes.grid(alpha=0.3)

@@ -209,6 +209,18 @@ def test_the_picture_of_a_sweep(tmp_path):
     assert imageio.imread(tmp_path / "b.png").std() > 10 and "mine, step 7" in (tmp_path / "b.svg").read_text()
 
 
+def test_the_picture_of_several_sweeps(tmp_path):
+    for run, value in ((1, 10.0), (2, 14.0)):
+        rows = [
+            {"kind": kind, "setting": 0.5, "k": 2, "return": value, "return_low": 9.0, "return_high": 15.0}
+            for kind in ("fixed", "confidence", "shuffled")
+        ]
+        (tmp_path / f"{run}.json").write_text(json.dumps({"title": "mine, seed 1", "episodes": 3, "rows": rows}))
+    result = command(tmp_path, "1.json", "2.json", "--output", "b")
+    assert result.returncode == 0, result.stderr
+    assert "0 of 2" in result.stdout and "mine, 2 runs" in (tmp_path / "b.svg").read_text()
+
+
 @pytest.mark.parametrize(
     "make, flags, sentence",
     [
@@ -224,7 +236,7 @@ def test_the_picture_of_a_sweep(tmp_path):
         (lambda d: d / "eval.csv", ["eval.csv"], "is there twice"),
         (lambda d: d / "nothing.json", [], "nothing.json is not a JSON file of evaluate.py --sweep or --calibration"),
         (lambda d: d / "run" / "args.json", [], "args.json is not a JSON file of evaluate.py --sweep"),
-        (lambda d: d / "eval.csv", ["a.json"], "one JSON file at a time"),
+        (lambda d: d / "eval.csv", ["a.json"], "JSON files and curves are different pictures"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_plotted_is_said(tmp_path, results, make, flags, sentence):

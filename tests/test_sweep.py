@@ -4,6 +4,7 @@ import pytest
 import sweep
 from agent.chunking import Plan
 from env import make_env
+from errors import Refusal
 from tests.scripted import episode_return
 
 
@@ -36,3 +37,33 @@ def test_shuffled_lengths_are_the_same_lengths_in_another_order():
     for i in range(0, 70, 7):
         assert sorted(drawn[i : i + 7]) == lengths
     assert len({tuple(drawn[i : i + 7]) for i in range(0, 70, 7)}) > 5
+
+
+def sweep_of(learned, shuffled, fixed=5.0):
+    """A file of one threshold; shuffled is None where all lengths are the same."""
+    rows = [("fixed", 1, 1.0, fixed), ("confidence", 0.5, 2.0, learned)] + [("shuffled", 0.5, 2.0, shuffled)]
+    rows = [dict(zip(("kind", "setting", "k", "return"), row, strict=True)) for row in rows if row[3] is not None]
+    return {"title": "task, seed 1, step 9", "rows": rows}
+
+
+def test_pooled_gains_are_paired_over_runs():
+    runs = [sweep_of(10.0, 9.0), sweep_of(20.0, 17.0), sweep_of(30.0, None), sweep_of(40.0, 38.0)]
+    pooled = sweep.pool(runs)
+    assert pooled["title"] == "task, 4 runs" and pooled["runs"] == 4
+    assert [(row["kind"], row["return"]) for row in pooled["rows"]] == [
+        ("fixed", 5.0), ("confidence", 25.0), ("shuffled", 23.5)
+    ]  # fmt: skip
+    (gain,) = pooled["gains"]
+    assert gain["gains"] == [1.0, 3.0, 0.0, 2.0] and gain["gain"] == 1.5 and gain["k"] == 2
+    # t = mean / (sd / sqrt(n)); the distribution function of Student's t with 3 degrees of freedom in closed form
+    t = 1.5 / (np.std([1, 3, 0, 2], ddof=1) / 2)
+    x = t / np.sqrt(3)
+    assert gain["p"] == pytest.approx(2 * (0.5 - (x / (1 + x * x) + np.arctan(x)) / np.pi))
+    assert "3 of 4" in sweep.gains_table(pooled)
+
+
+def test_unlike_sweeps_are_not_pooled():
+    other = sweep_of(1.0, 2.0)
+    other["rows"][0]["setting"] = 2
+    with pytest.raises(Refusal, match="the same fixed lengths"):
+        sweep.pool([sweep_of(1.0, 2.0), other])
