@@ -141,7 +141,8 @@ def build_parser():
     flag("confidence_threshold", FRACTION, 0.5,
          "a plan is executed until a confidence drops below this; 0 executes whole plans")
     flag("confidence_margin", NON_NEGATIVE, 1.0,
-         "how much worse than replanning a planned step may be, in standard deviations of that estimate over critics")
+         "how much worse than replanning a planned step may be, as a multiple of what the critics disagree about, or of "
+         "what the policy gives up for its randomness, whichever is more")
     flag("noise_correlation", BELOW_ONE, 0.8,
          "correlation of the exploration noise of neighbouring actions of a plan, at the start; 0 is independent noise")
     flag("learnable_noise_correlation", bool, True,

@@ -36,24 +36,37 @@ def advantage(actor, critic, reached, noise, alpha):
     return planned - fresh, logits[:count]
 
 
-def cross_entropy(logits, advantage, steps, margin):
-    """Cross-entropy of c_{j+1} towards the share of critics with A_j >= -delta, mean over rows with j >= 1.
+def indifference(advantage, steps, alpha, action_size):
+    """A loss too small to matter, in units of return: the larger of two.
 
-    delta is margin times the standard deviation of A_j over critics, in quadratic mean over rows: a smaller loss is
-    one that the critics cannot tell from none, and where they know nothing yet, plans are kept.
+    What the critics cannot tell from none: the standard deviation of A_j over them, in quadratic mean over rows.
+    What the policy gives up for its own randomness: alpha A / 2, if Q is quadratic there. That is large where nothing
+    has been learned yet, and critics agree because they value all actions alike.
+
+    Args:
+        advantage: A_j, (C, R).
+        steps: j, (R,); 0 leaves a row out.
+        alpha: temperature.
+        action_size: A.
+    """
+    counts = (steps > 0).to(advantage.dtype)  # (R,)
+    disagreement = ((advantage.var(0) * counts).sum() / counts.sum().clamp(min=1)).sqrt()
+    return torch.maximum(disagreement, alpha * action_size / 2)
+
+
+def cross_entropy(logits, advantage, steps, tolerance):
+    """Cross-entropy of c_{j+1} towards the share of critics with A_j >= -tolerance, mean over rows with j >= 1.
 
     Args:
         logits: (R, h - 1).
         advantage: A_j, (C, R).
         steps: j, (R,); 0 leaves a row out.
-        margin: >= 0.
+        tolerance: by how much executing the step may be worse, in units of return.
 
     Returns:
-        the loss; delta; labels (R,); which planned step each row is about, (R, h - 1), zero or one.
+        the loss; labels (R,); which planned step each row is about, (R, h - 1), zero or one.
     """
-    counts = (steps > 0).to(logits.dtype)  # (R,)
-    delta = margin * ((advantage.var(0) * counts).sum() / counts.sum().clamp(min=1)).sqrt()
-    label = (advantage >= -delta).to(logits.dtype).mean(0)
+    label = (advantage >= -tolerance).to(logits.dtype).mean(0)
     is_at = F.one_hot(steps, logits.shape[1] + 1)[:, 1:].to(logits.dtype)
     losses = F.binary_cross_entropy_with_logits(logits, label[:, None].expand_as(logits), reduction="none")
-    return (losses * is_at).sum() / counts.sum().clamp(min=1), delta, label, is_at
+    return (losses * is_at).sum() / is_at.sum().clamp(min=1), label, is_at

@@ -26,8 +26,8 @@ class SACAgent:
         obs_size, action_size: O, A.
         chunk_size: h; 1 is plain SAC.
         confidence_threshold: c_i at or above it continues a plan, in [0, 1].
-        confidence_margin: how much worse than looking again executing a planned step may be, in standard deviations
-            of that difference over the critics.
+        confidence_margin: how much worse than looking again executing a planned step may be, as a multiple of
+            `confidence.indifference`.
         noise_correlation, learnable_noise_correlation: see `Actor`.
         target_entropy: nats an action; None is -A.
         discount: gamma, a step.
@@ -266,7 +266,8 @@ class SACAgent:
 
     def _confidence_loss(self, reached, noise, alpha):
         advantage, logits = confidence.advantage(self.actor, self.critic, reached, noise, alpha)
-        loss, delta, label, is_at = confidence.cross_entropy(logits, advantage, reached.steps, self.confidence_margin)
+        delta = self.confidence_margin * confidence.indifference(advantage, reached.steps, alpha, self.action_size)
+        loss, label, is_at = confidence.cross_entropy(logits, advantage, reached.steps, delta)
         count = is_at.sum(0)
         mean, square = torch.stack([advantage.mean(0), advantage.square().mean(0)]) @ is_at / count  # (h - 1,)
         return loss, {

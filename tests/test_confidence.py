@@ -68,13 +68,21 @@ def test_cross_entropy_counts_the_rows_that_count():
         torch.log1p(-torch.tensor([[0.8, 0.1], [0.3, 0.6], [0.5, 0.5]]))
     )
     advantages = torch.tensor([[1.0, -0.2, 9.0], [-1.0, -0.2, -9.0]])
-    loss, delta, label, is_at = confidence.cross_entropy(logits, advantages, torch.tensor([1, 2, 0]), 0.25)
-    assert delta.item() == pytest.approx(0.25)  # variances over critics: 2, 0, and one that does not count
+    loss, label, is_at = confidence.cross_entropy(logits, advantages, torch.tensor([1, 2, 0]), 0.25)
     assert label.tolist() == [0.5, 1.0, 0.5] and is_at.tolist() == [[1, 0], [0, 1], [0, 0]]
     expected = -(0.5 * math.log(0.8) + 0.5 * math.log(0.2) + math.log(0.6)) / 2
     assert loss.item() == pytest.approx(expected, rel=1e-6)
-    nothing, delta, _, _ = confidence.cross_entropy(logits, advantages, torch.zeros(3, dtype=torch.long), 0.25)
-    assert nothing.item() == 0 and delta.item() == 0
+    nothing, _, _ = confidence.cross_entropy(logits, advantages, torch.zeros(3, dtype=torch.long), 0.25)
+    assert nothing.item() == 0
+
+
+def test_indifference_is_the_larger_of_disagreement_and_noise():
+    advantages = torch.tensor([[1.0, -0.2, 9.0], [-1.0, -0.2, -9.0]])  # variances: 2, 0, and one that does not count
+    steps = torch.tensor([1, 2, 0])
+    assert confidence.indifference(advantages, steps, torch.tensor(0.3), action_size=6).item() == pytest.approx(1)
+    assert confidence.indifference(advantages, steps, torch.tensor(0.4), action_size=6).item() == pytest.approx(1.2)
+    nothing = confidence.indifference(advantages, torch.zeros(3, dtype=torch.long), torch.tensor(0.0), action_size=6)
+    assert nothing.item() == 0
 
 
 def test_an_untrained_actor_keeps_its_plans(make_agent):

@@ -1,5 +1,6 @@
 """Confidences after a short training where the truth is known (tests/gusty.py)."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,12 @@ def test_confidences_are_lower_where_a_gust_can_come(tmp_path, make_agent):
         gusty, calm = confidences(range(0, 16)), confidences(range(20, 36))
         assert (gusty < calm - 0.15).all() and (gusty < 0.4).all()  # each of c_2, c_3, c_4
         assert gusty.mean() < calm.mean() - 0.25
+
+    output = tmp_path / "halves.json"
+    script = [sys.executable, str(ROOT / "figures" / "gusty_halves.py"), *map(str, sorted(tmp_path.glob("exp/*")))]
+    result = subprocess.run([*script, "--episodes", "20", "--output", str(output)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for run in json.loads(output.read_text()).values():
+        best = np.max([run[f"fixed {k}"] for k in range(1, 6)], axis=0)
+        assert (np.array(run["by confidence"]) > 0.93 * best).all()  # in the gusty and in the calm half
+        assert run["fixed 5"][0] < 0.5 * best[0] < best[1] <= 100  # at most 1 a step

@@ -228,7 +228,8 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
         planned_at, obs = batch.reached.planned_at[row], batch.reached.obs[row]
         with torch.no_grad():
             advantages[row] = soft_q(row, planned_at, p, z[row, 0]) - soft_q(row, obs, 0, z[row, 0])
-    delta = margin * math.sqrt(sum((q1 - q2) ** 2 / 2 for q1, q2 in advantages.values()) / 4)
+    disagreement = math.sqrt(sum((q1 - q2) ** 2 / 2 for q1, q2 in advantages.values()) / 4)
+    delta = margin * max(disagreement, alpha * A / 2)
     assert metrics["confidence_delta"].item() == pytest.approx(delta, rel=1e-3)
     confidence_loss, seen = 0, {1: [], 2: []}
     for row, advantage in advantages.items():
