@@ -22,7 +22,7 @@ import torch
 from errors import Refusal
 from files import write_atomically, writing
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 
 

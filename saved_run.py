@@ -51,7 +51,10 @@ def load_run(run_dir, with_critics=False):
         raise Refusal(f"{run_dir} is a run of {flags['env']}, but its policy is one of {env_name}")
     env = make_env(flags["env"], flags["action_repeat"])
     sizes = env.observation_space.shape[0], env.action_space.shape[0]
-    agent = SACAgent.from_flags(*sizes, flags | {"device": "cpu"})
+    try:
+        agent = SACAgent.from_flags(*sizes, flags | {"device": "cpu"})
+    except KeyError as error:
+        raise Refusal(f"{run_dir} is of another version of train.py: its args.json has no {error}") from error
     try:
         if with_critics:
             agent.load_state_dict(state["agent"])

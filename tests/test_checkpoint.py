@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checkpoint import CheckpointError, Checkpoints
+from checkpoint import FORMAT, CheckpointError, Checkpoints
 from errors import Failure
 from replay_buffer import ReplayBuffer
 
@@ -121,7 +121,7 @@ def evil(path):
     stream = io.BytesIO()
     torch.save({"step": 20, "row_files": [], "state": Evil()}, stream)
     for content in (stream.getvalue(), pickle.dumps(Evil())):
-        header = {"format": 1, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        header = {"format": FORMAT, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         yield json.dumps(header).encode() + b"\n" + content
 
 
@@ -137,7 +137,7 @@ DAMAGE = {
     "one bit of the first line flipped": lambda p: overwrite(p, flip(p.read_bytes(), 5)),
     "empty": lambda p: overwrite(p, b""),
     "absent": lambda p: p.unlink(),
-    "of a newer format": lambda p: overwrite(p, p.read_bytes().replace(b'"format": 1', b'"format": 2', 1)),
+    "of a newer format": lambda p: overwrite(p, p.read_bytes().replace(b'"format": %d' % FORMAT, b'"format": 9', 1)),
     "a pickle that would run code": lambda p: overwrite(p, next(evil(p))),
     "a bare pickle that would run code": lambda p: overwrite(p, list(evil(p))[1]),
     "rows truncated": lambda p: overwrite(q := sorted(p.parent.glob("*.rows"))[-1], q.read_bytes()[:-4]),
@@ -156,7 +156,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(two, damage):
     else:
         (problem,) = problems
         assert str(sorted(newest(two).parent.glob("*.rows"))[-1] if damage == "rows flipped" else "0000") in problem
-        assert {"of a newer format": "format 2", "empty": "is empty", "rows absent": "is missing"}.get(
+        assert {"of a newer format": "format 9", "empty": "is empty", "rows absent": "is missing"}.get(
             damage, ""
         ) in problem
     assert not (newest(two).parent / "executed").exists()

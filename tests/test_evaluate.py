@@ -135,6 +135,12 @@ def another_size(run):
     torch.save(policy, run / "policy.pt")
 
 
+def another_version(run):
+    record = json.loads((run / "args.json").read_text())
+    del record["args"]["confidence_margin"]
+    (run / "args.json").write_text(json.dumps(record))
+
+
 def unfinished(run):
     (run / "policy.pt").unlink()
     shutil.rmtree(run / "checkpoints")
@@ -149,6 +155,7 @@ def unfinished(run):
         (damage_policy, "policy.pt is damaged"),
         (another_task, "is a run of tests.scripted:Scripted-v0, but its policy is one of cheetah_run"),
         (another_size, "the policy does not fit"),
+        (another_version, "is of another version of train.py: its args.json has no 'confidence_margin'"),
         (lambda run: (run / "evaluation.json").write_text("precious"), "evaluation.json exists"),
     ],
 )
