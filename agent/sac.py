@@ -148,7 +148,7 @@ class SACAgent:
         return Plan(actions[0].cpu().numpy(), self._confidences(logits)[0].cpu().numpy())
 
     def state_dict(self):
-        """Everything that the future depends on: weights, optimizers, temperature, running moments, random streams."""
+        """Everything that the future depends on: weights, optimizers, temperature, random streams."""
         state = {name: getattr(self, name).state_dict() for name in self._STATEFUL}
         state |= {name: getattr(self, name).get_state() for name in self._GENERATORS}
         return state | {"log_alpha": self.log_alpha, "num_updates": self.num_updates, "device": self.device.type}
