@@ -24,12 +24,15 @@ bench: .venv/installed .venv-bench/installed
 	.venv/bin/python benchmarks/loop.py --output results/bench/loop.json
 
 FIRST = results/first_evidence
+PLOT = .venv/bin/python plot.py --replace
 
 figures: .venv/installed
-	.venv/bin/python plot.py $(FIRST)/*/ --reference results/reference/pytorch_sac_curves.csv --replace
-	.venv/bin/python plot.py $(FIRST)/cheetah_run-adaptive-s1/sweep.json --output figures/sweep-cheetah_run --replace
-	.venv/bin/python plot.py $(FIRST)/cheetah_run-adaptive-s1/calibration.json \
-		--output figures/calibration-cheetah_run --replace
+	$(PLOT) $(FIRST)/eval.csv --reference results/reference/pytorch_sac_curves.csv --levels results/reference/d4pg_1e8_steps.csv
+	$(PLOT) results/known_truth/*/sweep.json --output figures/sweep-gusty
+	$(PLOT) results/pushed/*/sweep.json --output figures/sweep-pushed
+	for task in cheetah_run walker_run ball_in_cup_catch cartpole_swingup_sparse; do \
+		$(PLOT) $(FIRST)/$$task-adaptive-*/sweep.json --output figures/sweep-$$task || exit; done
+	$(PLOT) $(FIRST)/walker_run-adaptive-s1/calibration.json --output figures/calibration-walker_run
 
 .venv/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }

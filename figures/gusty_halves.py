@@ -57,15 +57,15 @@ def main():
     parser.add_argument("--output", required=True, metavar="FILE.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    runs = [halves(run_dir, args.episodes) for run_dir in args.run_dirs]
+    runs, names = [halves(run_dir, args.episodes) for run_dir in args.run_dirs], [Path(d).name for d in args.run_dirs]
     for half, name in enumerate(("gusty", "calm")):
         print(
             f"{name:>6} half: " + ", ".join(f"{key} {np.mean([run[key][half] for run in runs]):.2f}" for key in runs[0])
         )
-        for run_dir, run in zip(args.run_dirs, runs, strict=True):
+        for run_name, run in zip(names, runs, strict=True):
             best = max(value[half] for key, value in run.items() if key != "by confidence")
-            print(f"  {run_dir}: by confidence {run['by confidence'][half] / best:.3f} of the best fixed length")
-    Path(args.output).write_text(json.dumps(dict(zip(args.run_dirs, runs, strict=True)), indent=2))
+            print(f"  {run_name}: by confidence {run['by confidence'][half] / best:.3f} of the best fixed length")
+    Path(args.output).write_text(json.dumps(dict(zip(names, runs, strict=True)), indent=2))
 
 
 if __name__ == "__main__":
