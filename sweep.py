@@ -74,8 +74,11 @@ def pool(results):
         returned more than shuffled ones in each run, its mean and interval, and p of Student's paired test.
 
     Raises:
-        Refusal: they do not have the same fixed lengths and thresholds.
+        Refusal: they are not of one task, two are of the same seed, or their fixed lengths and thresholds differ.
     """
+    titles = [result["title"] for result in results]  # task, seed, step
+    if len({title.split(",")[0] for title in titles}) > 1 or len(set(titles)) < len(titles):
+        raise Refusal("these sweeps are not of runs of one task with different seeds")
     tables = [{(row["kind"], row["setting"]): row for row in result["rows"]} for result in results]
     for table in tables:
         for kind, setting in list(table):
@@ -83,7 +86,7 @@ def pool(results):
                 table.setdefault(("shuffled", setting), table[kind, setting])
     if any(table.keys() != tables[0].keys() for table in tables):
         raise Refusal("these sweeps do not have the same fixed lengths and thresholds")
-    pooled = {"title": f"{results[0]['title'].split(',')[0]}, {len(results)} runs", "runs": len(results), "rows": []}
+    pooled = {"title": f"{titles[0].split(',')[0]}, {len(results)} runs", "runs": len(results), "rows": []}
     for kind, setting in tables[0]:
         value, low, high = mean_interval([table[kind, setting]["return"] for table in tables])
         k = float(np.mean([table[kind, setting]["k"] for table in tables]))
@@ -99,7 +102,7 @@ def pool(results):
             )
             gain = learned - control
             value, low, high = mean_interval(gain)
-            p = float(ttest_1samp(gain, 0).pvalue) if len(set(gain)) > 1 else 1.0
+            p = float(ttest_1samp(gain, 0).pvalue) if gain.any() else 1.0
             pooled["gains"].append(
                 {"threshold": row["setting"], "k": row["k"], "gains": gain.tolist()}
                 | {"gain": value, "gain_low": low, "gain_high": high, "p": p}

@@ -1,4 +1,4 @@
-"""What a confidence means: the probability that executing a planned step blind is not worse than looking again."""
+"""What a confidence means: the probability that executing a planned step blind is not worse by more than a little."""
 
 import torch
 import torch.nn.functional as F

@@ -5,7 +5,6 @@
 Each run plays the same episodes with every fixed length and with its confidences.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from agent.chunking import by_confidence
 from env import make_env
 from episodes import episode_seed, play
+from flags import Parser
 from saved_run import load_run
 from tests.gusty import PERIOD
 
@@ -51,11 +51,12 @@ def halves(run_dir, episodes):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR")
     parser.add_argument("--episodes", type=int, default=50, help="(default: 50)")
     parser.add_argument("--output", required=True, metavar="FILE.json")
     args = parser.parse_args()
+    parser.refuse_existing([args.output], "move it")
     torch.set_num_threads(1)
     runs, names = [halves(run_dir, args.episodes) for run_dir in args.run_dirs], [Path(d).name for d in args.run_dirs]
     for half, name in enumerate(("gusty", "calm")):

@@ -215,7 +215,7 @@ def test_the_picture_of_several_sweeps(tmp_path):
             {"kind": kind, "setting": 0.5, "k": 2, "return": value, "return_low": 9.0, "return_high": 15.0}
             for kind in ("fixed", "confidence", "shuffled")
         ]
-        (tmp_path / f"{run}.json").write_text(json.dumps({"title": "mine, seed 1", "episodes": 3, "rows": rows}))
+        (tmp_path / f"{run}.json").write_text(json.dumps({"title": f"mine, seed {run}", "episodes": 3, "rows": rows}))
     result = command(tmp_path, "1.json", "2.json", "--output", "b")
     assert result.returncode == 0, result.stderr
     assert "0 of 2" in result.stdout and "mine, 2 runs" in (tmp_path / "b.svg").read_text()

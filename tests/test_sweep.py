@@ -39,15 +39,15 @@ def test_shuffled_lengths_are_the_same_lengths_in_another_order():
     assert len({tuple(drawn[i : i + 7]) for i in range(0, 70, 7)}) > 5
 
 
-def sweep_of(learned, shuffled, fixed=5.0):
+def sweep_of(learned, shuffled, seed=1, task="task"):
     """A file of one threshold; shuffled is None where all lengths are the same."""
-    rows = [("fixed", 1, 1.0, fixed), ("confidence", 0.5, 2.0, learned)] + [("shuffled", 0.5, 2.0, shuffled)]
+    rows = [("fixed", 1, 1.0, 5.0), ("confidence", 0.5, 2.0, learned)] + [("shuffled", 0.5, 2.0, shuffled)]
     rows = [dict(zip(("kind", "setting", "k", "return"), row, strict=True)) for row in rows if row[3] is not None]
-    return {"title": "task, seed 1, step 9", "rows": rows}
+    return {"title": f"{task}, seed {seed}, step 9", "rows": rows}
 
 
 def test_pooled_gains_are_paired_over_runs():
-    runs = [sweep_of(10.0, 9.0), sweep_of(20.0, 17.0), sweep_of(30.0, None), sweep_of(40.0, 38.0)]
+    runs = [sweep_of(10.0, 9.0, 1), sweep_of(20.0, 17.0, 2), sweep_of(30.0, None, 3), sweep_of(40.0, 38.0, 4)]
     pooled = sweep.pool(runs)
     assert pooled["title"] == "task, 4 runs" and pooled["runs"] == 4
     assert [(row["kind"], row["return"]) for row in pooled["rows"]] == [
@@ -63,7 +63,10 @@ def test_pooled_gains_are_paired_over_runs():
 
 
 def test_unlike_sweeps_are_not_pooled():
-    other = sweep_of(1.0, 2.0)
+    for other in (sweep_of(1.0, 2.0), sweep_of(1.0, 2.0, 2, "other")):
+        with pytest.raises(Refusal, match="of one task with different seeds"):
+            sweep.pool([sweep_of(1.0, 2.0), other])
+    other = sweep_of(1.0, 2.0, 2)
     other["rows"][0]["setting"] = 2
     with pytest.raises(Refusal, match="the same fixed lengths"):
         sweep.pool([sweep_of(1.0, 2.0), other])
