@@ -86,28 +86,23 @@ def pool(results):
                 table.setdefault(("shuffled", setting), table[kind, setting])
     if any(table.keys() != tables[0].keys() for table in tables):
         raise Refusal("these sweeps do not have the same fixed lengths and thresholds")
-    pooled = {"title": f"{titles[0].split(',')[0]}, {len(results)} runs", "runs": len(results), "rows": []}
+
+    def values(name, kind, setting):
+        return np.array([table[kind, setting][name] for table in tables])
+
+    rows, gains = [], []
     for kind, setting in tables[0]:
-        value, low, high = mean_interval([table[kind, setting]["return"] for table in tables])
-        k = float(np.mean([table[kind, setting]["k"] for table in tables]))
-        pooled["rows"].append(
-            {"kind": kind, "setting": setting, "k": k, "return": value, "return_low": low, "return_high": high}
-        )
-    pooled["gains"] = []
-    for row in pooled["rows"]:
-        if row["kind"] == "confidence":
-            learned, control = (
-                np.array([table[kind, row["setting"]]["return"] for table in tables])
-                for kind in ("confidence", "shuffled")
-            )
-            gain = learned - control
+        returns, k = values("return", kind, setting), float(np.mean(values("k", kind, setting)))
+        value, low, high = mean_interval(returns)
+        rows.append({"kind": kind, "setting": setting, "k": k, "return": value, "return_low": low, "return_high": high})
+        if kind == "confidence":
+            gain = returns - values("return", "shuffled", setting)
             value, low, high = mean_interval(gain)
             p = float(ttest_1samp(gain, 0).pvalue) if gain.any() else 1.0
-            pooled["gains"].append(
-                {"threshold": row["setting"], "k": row["k"], "gains": gain.tolist()}
-                | {"gain": value, "gain_low": low, "gain_high": high, "p": p}
-            )
-    return pooled
+            summed_up = {"gain": value, "gain_low": low, "gain_high": high, "p": p}
+            gains.append({"threshold": setting, "k": k, "gains": gain.tolist()} | summed_up)
+    title = f"{titles[0].split(',')[0]}, {len(results)} runs"
+    return {"title": title, "runs": len(results), "rows": rows, "gains": gains}
 
 
 def gains_table(pooled):

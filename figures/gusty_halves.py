@@ -18,9 +18,10 @@ import torch
 from agent.chunking import by_confidence
 from env import make_env
 from episodes import episode_seed, play
-from flags import Parser
+from errors import one_sentence
+from files import write_atomically
+from flags import POSITIVE_INT, Parser
 from saved_run import load_run
-from tests.gusty import PERIOD
 
 
 class ByHalf(gym.Wrapper):
@@ -30,7 +31,7 @@ class ByHalf(gym.Wrapper):
 
     def step(self, action):
         """As the environment's."""
-        is_calm = self.unwrapped.phase % PERIOD >= PERIOD // 2
+        is_calm = not self.unwrapped.is_gusty()
         obs, reward, *rest = self.env.step(action)
         self.returns = tuple(value + reward * (half == is_calm) for half, value in enumerate(self.returns))
         return obs, reward, *rest
@@ -50,23 +51,24 @@ def halves(run_dir, episodes):
 
 
 def main():
-    """The command line."""
+    """The command line; every error is one sentence."""
     parser = Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR")
-    parser.add_argument("--episodes", type=int, default=50, help="(default: 50)")
+    parser.add_argument("--episodes", type=POSITIVE_INT, default=50, help="(default: 50)")
     parser.add_argument("--output", required=True, metavar="FILE.json")
     args = parser.parse_args()
     parser.refuse_existing([args.output], "move it")
     torch.set_num_threads(1)
-    runs, names = [halves(run_dir, args.episodes) for run_dir in args.run_dirs], [Path(d).name for d in args.run_dirs]
+    with one_sentence():
+        runs = {Path(run_dir).name: halves(run_dir, args.episodes) for run_dir in args.run_dirs}
+        write_atomically(args.output, json.dumps(runs, indent=2).encode())
     for half, name in enumerate(("gusty", "calm")):
-        print(
-            f"{name:>6} half: " + ", ".join(f"{key} {np.mean([run[key][half] for run in runs]):.2f}" for key in runs[0])
-        )
-        for run_name, run in zip(names, runs, strict=True):
+        lengths = next(iter(runs.values()))
+        means = (f"{key} {np.mean([run[key][half] for run in runs.values()]):.2f}" for key in lengths)
+        print(f"{name:>6} half: " + ", ".join(means))
+        for run_name, run in runs.items():
             best = max(value[half] for key, value in run.items() if key != "by confidence")
             print(f"  {run_name}: by confidence {run['by confidence'][half] / best:.3f} of the best fixed length")
-    Path(args.output).write_text(json.dumps(dict(zip(names, runs, strict=True)), indent=2))
 
 
 if __name__ == "__main__":

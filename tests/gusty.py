@@ -38,10 +38,14 @@ class Gusty(gym.Env):
         self.x = np.sin(2 * np.pi * self.phase / PERIOD)
         return observation(self.x, self.phase), {}
 
+    def is_gusty(self):
+        """Whether a gust can hit in the next step."""
+        return self.phase % PERIOD < PERIOD // 2
+
     def step(self, action):
         """Move by SPEED * action; no end but the time limit."""
         self.x += SPEED * float(action[0])
-        is_gusty = self.phase % PERIOD < PERIOD // 2
+        is_gusty = self.is_gusty()
         self.phase += 1
         reward = 1 - abs(np.sin(2 * np.pi * self.phase / PERIOD) - self.x)
         if is_gusty and self.np_random.random() < GUST_PROBABILITY:

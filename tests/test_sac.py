@@ -154,17 +154,8 @@ def looped_q(critic, c, obs, actions, j):
 def test_prefix_update_equals_the_formulas(make_agent, threshold):
     """One update at h = 3: critic, actor, correlation, confidence head and temperature."""
     h, gamma, alpha, margin = 3, 0.9, 0.1, 1.0
-    flags = [
-        "--chunk_size",
-        "3",
-        "--discount",
-        "0.9",
-        "--confidence_threshold",
-        threshold,
-        "--confidence_margin",
-        margin,
-    ]
-    agent = make_agent(O, A, *map(str, flags))
+    flags = f"--chunk_size 3 --discount 0.9 --confidence_threshold {threshold} --confidence_margin {margin}"
+    agent = make_agent(O, A, *flags.split())
     with torch.no_grad():  # otherwise all confidences are equal
         agent.actor.confidence.layers[1].weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
     actor, critic = clone_parameters(agent.actor), clone_parameters(agent.critic)
