@@ -52,9 +52,10 @@ class Actor(nn.Module):
             last = self.confidence.layers[-1]
             nn.init.zeros_(last.weight)
             nn.init.constant_(last.bias, math.log(INITIAL_CONFIDENCE / (1 - INITIAL_CONFIDENCE)))
-            # log(0) = -inf: a correlation of 0 has gradient 0 and stays.
             correlation = torch.tensor(noise_correlation)
             logit = (correlation.log() - (-correlation).log1p()).repeat(action_size)
+            # The logit of 0 is not finite, as weights have to be; -100 is a correlation of 0 with gradient 0 too: it stays.
+            logit = logit.clamp(min=-100.0)
             self.correlation_logit = nn.Parameter(logit, requires_grad=learnable_noise_correlation)
             # lag[i, m] = i - m: the power of rho with which z_m enters e_i.
             steps = torch.arange(chunk_size)
