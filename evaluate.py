@@ -12,7 +12,7 @@ import os
 
 from errors import Refusal, one_sentence
 from files import save_figure, write_atomically
-from flags import FRACTION, NON_NEGATIVE_INT, POSITIVE_INT, VIDEO_FPS, Parser, video_size
+from flags import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, Parser, video_size
 
 
 def parse_args(argv=None):
@@ -22,7 +22,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--episodes", type=POSITIVE_INT, default=20, help="episodes, for a sweep of each row (default: 20)"
     )
-    parser.add_argument("--seed", type=NON_NEGATIVE_INT, default=0, help="seed of the episodes (default: 0)")
+    parser.add_argument("--seed", type=SEED, default=0, help="seed of the episodes (default: 0)")
     parser.add_argument("--confidence_threshold", type=FRACTION, help="a plan ends below it (default: the run's)")
     parser.add_argument(
         "--sample",

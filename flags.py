@@ -21,7 +21,7 @@ def number(kind, low=-math.inf, high=math.inf, open_low=False, open_high=False):
         below = value <= low if open_low else value < low
         above = value >= high if open_high else value > high
         if not math.isfinite(value) or below or above:
-            interval = f"{'(' if open_low or low == -math.inf else '['}{low:g}, {high:g}"
+            interval = f"{'(' if open_low or low == -math.inf else '['}{low:.10g}, {high:.10g}"
             interval += ")" if open_high or high == math.inf else "]"
             raise argparse.ArgumentTypeError(f"{text} is not in {interval}")
         return value
@@ -41,6 +41,7 @@ def video_size(text):
 video_size.__name__ = "int"
 POSITIVE_INT = number(int, 1)
 NON_NEGATIVE_INT = number(int, 0)
+SEED = number(int, 0, 2**32 - 1)
 POSITIVE = number(float, 0, open_low=True)
 NON_NEGATIVE = number(float, 0)
 FRACTION = number(float, 0, 1)
@@ -102,8 +103,8 @@ def build_parser():
     group = parser.add_argument_group("run")
     flag("experiment", str, "sac",
          "name of the experiment, first part of the run directory's name", metavar="NAME")
-    flag("seed", NON_NEGATIVE_INT, 1,
-         "seed of every random stream")
+    flag("seed", SEED, 1,
+         "seed of every random stream", metavar="N")
     flag("device", str, "auto",
          "torch device: cpu, cuda, cuda:1, mps; auto takes CUDA where there is one", metavar="NAME")
     flag("num_threads", POSITIVE_INT, None,

@@ -172,6 +172,7 @@ def test_what_cannot_be_evaluated_is_said(run, damage, sentence):
     "flags",
     [
         ["--episodes", "0"],
+        ["--seed", "1e20"],
         ["--confidence_threshold", "nan"],
         ["--sweep", "--video"],
         ["--calibration", "--sweep"],

@@ -364,6 +364,7 @@ def test_a_bad_value_is_refused(tmp_path, name, value):
         (["--env", "cheetah_run", "--frobnicate", "1"], "--frobnicate"),
         (["--env", "cheetah_run", "--chunk", "3"], "--chunk"),  # no abbreviations
         (["--env", "cheetah_run", "--chunk_size", "0"], "--chunk_size"),
+        (["--env", "cheetah_run", "--seed", "4294967296"], "--seed: 4294967296 is not in"),
         (["--env", "cheetah_run", "--device", "cuda:77"], "--device"),
         (["--env", "cheetah_run", "--device", "abacus"], "--device"),
         (["--env", "cheetah_run", "--video_camera", "top"], "has no camera 'top'; its cameras are 0 side, 1 back"),
