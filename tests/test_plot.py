@@ -209,6 +209,13 @@ def test_the_picture_of_a_sweep(tmp_path):
     assert imageio.imread(tmp_path / "b.png").std() > 10 and "mine, step 7" in (tmp_path / "b.svg").read_text()
 
 
+def test_the_same_picture_is_the_same_file(tmp_path, results):
+    for name in "ab":
+        assert command(tmp_path, results, "--output", name).returncode == 0
+    for ending in ("png", "svg"):
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+
+
 def test_the_picture_of_several_sweeps(tmp_path):
     for run, value in ((1, 10.0), (2, 14.0)):
         rows = [
