@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -80,6 +81,8 @@ class _Job:
 
 def _work(argv, log, directory, threads):
     """One run on whichever node this is; returns the exit status of train.py."""
+    # A node that a script started in its background ignores SIGINT, and would ignore ray.cancel with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(directory)
     with suppress(Refusal):  # train.py will say the same
         run_dir, _ = find_run(build_parser().parse_args(argv))

@@ -31,6 +31,7 @@ def cluster():
         # Not before: ray reads these variables once.
         cluster_utils = pytest.importorskip("ray.cluster_utils", reason="pip install -r requirements-ray.txt")
         started = cluster_utils.Cluster()
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script does that starts nodes in its background
         try:
             for cpus in (0, 1, 1):
                 started.add_node(
@@ -39,6 +40,7 @@ def cluster():
                     include_dashboard=False,
                     object_store_memory=80 * 2**20,
                 )
+            signal.signal(signal.SIGINT, interrupt)
             yield started
         finally:
             started.shutdown()
