@@ -96,7 +96,7 @@ def build_parser():
         else:
             options["type"] = kind
             if "choices" not in options:
-                options.setdefault("metavar", "N" if kind in (POSITIVE_INT, NON_NEGATIVE_INT) else "X")
+                options.setdefault("metavar", "N" if kind.__name__ == "int" else "X")
         group.add_argument(f"--{name}", default=default, help=help, **options)
 
     # fmt: off
@@ -104,7 +104,7 @@ def build_parser():
     flag("experiment", str, "sac",
          "name of the experiment, first part of the run directory's name", metavar="NAME")
     flag("seed", SEED, 1,
-         "seed of every random stream", metavar="N")
+         "seed of every random stream")
     flag("device", str, "auto",
          "torch device: cpu, cuda, cuda:1, mps; auto takes CUDA where there is one", metavar="NAME")
     flag("num_threads", POSITIVE_INT, None,

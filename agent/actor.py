@@ -54,7 +54,7 @@ class Actor(nn.Module):
             nn.init.constant_(last.bias, math.log(INITIAL_CONFIDENCE / (1 - INITIAL_CONFIDENCE)))
             correlation = torch.tensor(noise_correlation)
             logit = (correlation.log() - (-correlation).log1p()).repeat(action_size)
-            # The logit of 0 is not finite, as weights have to be; -100 is a correlation of 0 with gradient 0 too: it stays.
+            # The logit of 0 is not finite, as weights have to be; -100 is a correlation of 0 with gradient 0: it stays.
             logit = logit.clamp(min=-100.0)
             self.correlation_logit = nn.Parameter(logit, requires_grad=learnable_noise_correlation)
             # lag[i, m] = i - m: the power of rho with which z_m enters e_i.
