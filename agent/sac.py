@@ -185,7 +185,8 @@ class SACAgent:
         if self.num_updates % self.actor_update_frequency == 0:
             metrics |= self._update_actor(batch.obs, batch.reached, alpha)
         if self.num_updates % self.critic_target_update_frequency == 0:
-            torch._foreach_lerp_(self.critic_target_parameters, self.critic_parameters, self.critic_tau)
+            with torch.no_grad():  # otherwise the targets' graph grows with every update
+                torch._foreach_lerp_(self.critic_target_parameters, self.critic_parameters, self.critic_tau)
         return metrics
 
     @torch.no_grad()

@@ -1,0 +1,46 @@
+"""Updates must leave nothing behind: a run of a million of them has to fit into a laptop."""
+
+import os
+
+import pytest
+import torch
+
+from agent.compilation import has_compiler
+
+BYTES_PER_UPDATE = 500  # the graph of a target update that is recorded takes 5,800
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
+@pytest.mark.parametrize("compile", [False, True])
+def test_2000_updates_hold_their_memory(make_agent, make_batches, compile):
+    if compile and not has_compiler():
+        pytest.skip("there is no C++ compiler")
+    agent = make_agent(4, 2)
+    agent.compile_from = 1 if compile else None
+    batches = make_batches(5, 8)
+    for update in range(500):  # allocators and compilation settle
+        agent.update(batches[update % 8])
+    before = resident_bytes()
+    for update in range(2000):
+        agent.update(batches[update % 8])
+    assert resident_bytes() - before < 2000 * BYTES_PER_UPDATE
+
+
+@pytest.mark.parametrize("h", [1, 5])
+def test_only_parameters_require_a_gradient(make_agent, make_batches, h):
+    agent = make_agent(4, 2, "--chunk_size", str(h))
+    for batch in make_batches(h, 3):
+        agent.update(batch)
+    trained = {*agent.actor.parameters(), *agent.critic.parameters()}
+    modules = (agent.actor, agent.critic, agent.critic_target)
+    tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
+    tensors += [value for value in vars(agent).values() if isinstance(value, torch.Tensor)]
+    for optimizer in (agent.actor_optimizer, agent.critic_optimizer):
+        tensors += [t for state in optimizer.state.values() for t in state.values()]
+    assert all(t.grad_fn is None and t.requires_grad <= (t in trained) for t in tensors)
+    assert any(t.requires_grad for t in tensors)
