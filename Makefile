@@ -20,8 +20,8 @@ faults: .venv/installed
 	.venv/bin/python -m pytest -m faults
 
 bench: .venv/installed .venv-bench/installed
-	.venv/bin/python benchmarks/learner.py --output results/bench/learner.json
-	.venv/bin/python benchmarks/loop.py --output results/bench/loop.json
+	.venv/bin/python -m profiling.learner --output results/bench/learner.json
+	.venv/bin/python -m profiling.loop --output results/bench/loop.json
 
 FIRST = results/first_evidence
 PLOT = .venv/bin/python plot.py --replace

@@ -10,9 +10,10 @@ import argparse
 import json
 import os
 
-from errors import Refusal, one_sentence
-from files import save_figure, write_atomically
+from analysis.style import save_figure
+from errors import UsageError, report_errors
 from flags import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, Parser, video_size
+from storage.files import write_atomically
 
 
 def parse_args(argv=None):
@@ -76,29 +77,30 @@ def run(args):
     """Play, print and write.
 
     Raises:
-        Refusal: the directory cannot be played.
-        Failure: the result cannot be written.
+        UsageError: the directory cannot be played.
+        RunError: the result cannot be written.
     """
     import video
+    from envs import rendering
 
     if args.video:
-        video.choose_renderer()
+        rendering.choose_renderer()
     else:
-        video.disable_rendering()
+        rendering.disable_rendering()
     import torch
 
-    from env import make_env
-    from episodes import episode_seed
-    from saved_run import load_run
+    from analysis.saved_run import load_run
+    from envs import make_env
+    from rollout import episode_seed
 
     torch.set_num_threads(1)
     agent, flags, step = load_run(args.run_dir, with_critics=args.calibration)
     if args.calibration and flags["chunk_size"] == 1:
-        raise Refusal(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
+        raise UsageError(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
     env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None, args.video_camera)
     video.check_fps(env, args.video_fps)
     if args.video and (problem := video.why_not_filmed(env)):
-        raise Refusal(f"argument --video: {problem}")
+        raise UsageError(f"argument --video: {problem}")
     threshold = flags["confidence_threshold"] if args.confidence_threshold is None else args.confidence_threshold
     seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]
     print(f"{args.run_dir}: {flags['env']}, step {step}, {args.episodes} episodes")
@@ -127,7 +129,7 @@ def run(args):
 def evaluate_episodes(result, args, agent, env, seeds, threshold):
     """Play, film the first episode if that is wanted, and print each episode."""
     from agent.chunking import by_confidence
-    from episodes import play, summary
+    from rollout import play, summary
 
     path = f"{args.output}.mp4" if args.video else None
     shown = threshold if args.video_overlay else None
@@ -142,20 +144,20 @@ def evaluate_episodes(result, args, agent, env, seeds, threshold):
 
 def evaluate_lengths(result, args, agent, env, seeds, chunk_size):
     """The sweep: its rows, printed as they come; its picture."""
-    import sweep
+    from analysis import threshold_sweep
 
     result["rows"] = []
-    print(sweep.HEADER)
-    for row in sweep.rows(agent, env, seeds, chunk_size, args.sample):
-        print(sweep.line(row), flush=True)
+    print(threshold_sweep.HEADER)
+    for row in threshold_sweep.rows(agent, env, seeds, chunk_size, args.sample):
+        print(threshold_sweep.line(row), flush=True)
         result["rows"].append(row)
-    return sweep.draw(result)
+    return threshold_sweep.draw(result)
 
 
 def evaluate_confidences(result, args, agent, env, seeds, threshold, discount):
     """The calibration: its pairs as CSV and its report, printed; its picture."""
-    import calibration
     from agent.chunking import by_confidence
+    from analysis import calibration
 
     length = by_confidence(threshold)
     pairs = list(calibration.pairs(agent, env, seeds, length, discount, args.horizon, args.pairs))
@@ -168,7 +170,7 @@ def evaluate_confidences(result, args, agent, env, seeds, threshold, discount):
 def main():
     """The command line; every error is one sentence."""
     args = parse_args()
-    with one_sentence():
+    with report_errors():
         run(args)
 
 

@@ -5,8 +5,8 @@ import math
 import os
 import re
 
-from errors import Refusal
-from run_dir import find_run
+from errors import UsageError
+from storage.run_dir import find_run
 
 
 def number(kind, low=-math.inf, high=math.inf, open_low=False, open_high=False):
@@ -230,7 +230,7 @@ def parse_args(argv=None):
     if args.resume is not None:
         try:
             directory, saved = find_run(args)
-        except Refusal as error:
+        except UsageError as error:
             parser.error(f"argument --resume: {error}")
         args = parser.parse_args(argv, argparse.Namespace(**saved))
         args.resume = directory

@@ -10,8 +10,8 @@ import numpy as np
 from termcolor import colored
 from tqdm import tqdm
 
-from errors import Failure
-from files import writing
+from errors import RunError
+from storage.files import writing
 
 LINE_INTERVAL = 1.0  # seconds between two printed train lines; short episodes would flood the terminal
 
@@ -73,12 +73,12 @@ class MeanMetrics:
         """Take in the tensors that `SACAgent.update` returned: the one place that waits for the device.
 
         Raises:
-            Failure: a loss is not finite.
+            RunError: a loss is not finite.
         """
         for name, value in metrics.items():
             value = value.cpu().numpy()
             if name.endswith("_loss") and not np.isfinite(value):
-                raise Failure(f"step {step}: training has diverged: {name} is {value}")
+                raise RunError(f"step {step}: training has diverged: {name} is {value}")
             self._values[name].append(value)
 
     def pop(self):

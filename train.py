@@ -17,10 +17,10 @@ import time
 import warnings
 from contextlib import contextmanager
 
-from errors import Failure, Refusal, one_sentence
-from files import write_atomically
+from errors import RunError, UsageError, report_errors
 from flags import fixed_flags, parse_args
-from run_dir import finished_steps, lock, make_run_dir, mark_finished, save_args, versions
+from storage.files import write_atomically
+from storage.run_dir import finished_steps, lock, make_run_dir, mark_finished, save_args, versions
 
 # torch, mujoco and the rest are imported by train(): --help and a bad flag are answered at once.
 
@@ -55,39 +55,40 @@ def train(args):
         exit status: 0, or 128 + the number of the signal that ended it.
 
     Raises:
-        Refusal, Failure: see `errors`.
+        UsageError, RunError: see `errors`.
     """
     import video
+    from envs import rendering
 
     # Before anything imports dm_control, which settles on a renderer then.
     if args.save_video:
-        video.choose_renderer()
+        rendering.choose_renderer()
     else:
-        video.disable_rendering()
+        rendering.disable_rendering()
 
     import numpy as np
     import torch
 
     from agent import SACAgent, compilation
     from agent.chunking import ChunkExecutor, Plan, by_confidence, whole_now_and_then
-    from checkpoint import Checkpoints
-    from env import make_env, max_episode_steps, random_state, set_random_state
-    from episodes import evaluate
+    from envs import make_env, max_episode_steps, random_state, set_random_state
     from logger import Logger
     from replay_buffer import ReplayBuffer
+    from rollout import evaluate
+    from storage.checkpoint import Checkpoints
     from utils import choose_device, memory_limit, numpy_generator
 
     try:
         device = choose_device(args.device)
     except ValueError as error:
-        raise Refusal(f"argument --device: {error}") from error
+        raise UsageError(f"argument --device: {error}") from error
     try:
         env = make_env(args.env, args.action_repeat)
     except ValueError as error:
-        raise Refusal(f"argument --env: {error}") from error
+        raise UsageError(f"argument --env: {error}") from error
     longest = max_episode_steps(env)
     if args.chunk_size > longest:
-        raise Refusal(f"argument --chunk_size: {args.chunk_size} is longer than an episode of {longest} steps")
+        raise UsageError(f"argument --chunk_size: {args.chunk_size} is longer than an episode of {longest} steps")
     film = args.save_video
     eval_env = make_env(args.env, args.action_repeat, args.video_size if film else None, args.video_camera)
     video.check_fps(eval_env, args.video_fps)
@@ -102,7 +103,7 @@ def train(args):
         pays = device.type == "cpu" and updates >= COMPILE_WORTH and compilation.has_compiler()
         args.compile = "on" if pays else "off"
     elif args.compile == "on" and device.type == "cpu" and not compilation.has_compiler():
-        raise Refusal("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
+        raise UsageError("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
 
     obs_size, action_size = env.observation_space.shape[0], env.action_space.shape[0]
     agent = SACAgent.from_flags(obs_size, action_size, vars(args) | {"device": device})
@@ -111,7 +112,7 @@ def train(args):
     capacity = min(args.replay_buffer_capacity, 2 * args.num_train_steps + 1)
     size, limit = ReplayBuffer.num_bytes(obs_size, action_size, capacity), memory_limit()
     if limit is not None and size > limit:
-        raise Refusal(
+        raise UsageError(
             f"argument --replay_buffer_capacity: {capacity:,} steps of {args.env} take {size / 1e9:,.1f} GB of memory; "
             f"there are {limit / 1e9:,.1f} GB"
         )
@@ -143,7 +144,7 @@ def train(args):
 
     def save():
         if not agent.is_finite():
-            raise Failure(f"step {step}: training has diverged: not all weights are finite")
+            raise RunError(f"step {step}: training has diverged: not all weights are finite")
         logger.sync()
         state = {
             "episode": episode,
@@ -159,7 +160,7 @@ def train(args):
     def restore():
         step, state, problems = checkpoints.load(buffer)
         if state["flags"] != fixed_flags(vars(args)):
-            raise Refusal(f"{run_dir}/args.json has other flags than the checkpoint beside it")
+            raise UsageError(f"{run_dir}/args.json has other flags than the checkpoint beside it")
         agent.load_state_dict(state["agent"])
         set_random_state(env, state["env"])
         buffer.rng.bit_generator.state = state["replay"]
@@ -175,7 +176,7 @@ def train(args):
 
     def check(what, values, total):
         if not math.isfinite(total):  # of the sum: one look instead of one a value
-            raise Failure(f"step {step}: {what} is not finite: {values}")
+            raise RunError(f"step {step}: {what} is not finite: {values}")
 
     with lock(run_dir), stop_signals() as stop:
         if args.resume and (finished := finished_steps(run_dir)) >= args.num_train_steps:
@@ -272,7 +273,7 @@ def main():
     # TensorBoard writes in a thread, which hands its error to the next call as well.
     threading.excepthook = lambda details: None if details.exc_type is OSError else threading.__excepthook__(details)
     args = parse_args()
-    with one_sentence():
+    with report_errors():
         sys.exit(train(args))
 
 

@@ -1,55 +1,69 @@
-"""Evaluation episodes as mp4, on machines with and without a display."""
+"""Evaluation episodes as mp4, with the plan drawn into each frame."""
 
-import importlib
 import math
 import os
-import subprocess
-import sys
 import tempfile
+from typing import NamedTuple
 
-import overlay
-from errors import Refusal
-from files import writing
+import numpy as np
+
+from errors import UsageError
+from storage.files import writing
 
 MAX_DEFAULT_FPS = 25  # software rendering is slow: more would cost more than the training between two videos
 
 PROBE_BYTES = 1 << 20  # more than a video of one episode
 
-PROBE = """
-from dm_control import mujoco
-physics = mujoco.Physics.from_xml_string(
-    '<mujoco><worldbody><light pos="0 0 3"/><geom type="plane" size="1 1 .1"/></worldbody></mujoco>')
-assert physics.render(32, 32).any()
-"""
+EXECUTED, OTHER, THRESHOLD, TEXT = (86, 180, 233), (150, 150, 150), (230, 159, 0), (255, 255, 255)  # Okabe and Ito
+HEIGHT = 0.2  # of the strip at the bottom, as a share of the frame's
+SHADE = 0.45  # what is left of the picture's brightness under the strip
 
 
-def choose_renderer():
-    """Set MUJOCO_GL to a backend that renders here; call it before dm_control is imported.
+class PlanView(NamedTuple):
+    """A moment of an episode."""
 
-    Each candidate is tried in a process of its own, because a backend that fails can take the process with it.
-    A MUJOCO_GL that is already set is the only candidate.
+    step: int  # about to be executed, the first is 0
+    episode_return: float  # so far
+    confidences: np.ndarray  # (h,)
+    threshold: float
+    length: int  # k, steps of the plan that are executed
+    position: int  # of this step in the plan, 0..k-1
+    replanned: bool  # whether there is a new plan since the last frame
 
-    If none renders, rendering is disabled.
+
+def draw_plan(frame, view):
+    """A copy of the frame (H, W, 3) uint8 with a strip at the bottom.
+
+    Left: step and return. Right, for h > 1: a bar a confidence, blue for the steps that are executed, white-edged for
+    the present one; the threshold as an orange line; a white dot above the first bar where the agent has just planned.
     """
-    has_display = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    headless = [] if sys.platform in ("darwin", "win32") else ["egl", "osmesa"]
-    candidates = [os.environ.get("MUJOCO_GL")]
-    if not candidates[0]:
-        candidates = ["glfw", *headless] if has_display else headless
-    for backend in candidates:
-        environment = os.environ | {"MUJOCO_GL": backend}
-        if subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True).returncode == 0:
-            os.environ["MUJOCO_GL"] = backend
-            # PyTorch's optimizers load Triton where it is installed, whose LLVM crashes the process if Mesa's software
-            # renderer has loaded another one before: Triton first.
-            importlib.import_module("torch._dynamo")
-            return
-    disable_rendering()
+    from PIL import Image, ImageDraw, ImageFont
 
-
-def disable_rendering():
-    """Keep dm_control from looking for a display that is not needed."""
-    os.environ["MUJOCO_GL"] = "disabled"
+    height, width = frame.shape[:2]
+    top = height - round(HEIGHT * height)
+    frame = frame.copy()
+    frame[top:] = (SHADE * frame[top:]).astype(np.uint8)
+    image = Image.fromarray(frame)
+    pen = ImageDraw.Draw(image)
+    margin = max(2, height // 64)
+    font = ImageFont.load_default(size=max(8, height // 18))
+    for i, line in enumerate((f"step {view.step}", f"return {view.episode_return:.1f}")):
+        pen.text((margin, top + i * (height - top) // 2), line, TEXT, font)
+    h = len(view.confidences)
+    if h > 1:
+        left, low, high = width * 0.55, height - margin - 1, top + 3 * margin
+        pitch = (width - margin - left) / h
+        for i, confidence in enumerate(view.confidences):
+            x = left + i * pitch
+            bar = (x, low - float(confidence) * (low - high), x + 0.75 * pitch, low)
+            colour = EXECUTED if i < view.length else OTHER
+            pen.rectangle(bar, fill=colour, outline=TEXT if i == view.position else colour)
+        y = low - view.threshold * (low - high)
+        pen.line((left, y, width - margin, y), fill=THRESHOLD)
+        if view.replanned:
+            x = left + 0.375 * pitch
+            pen.ellipse((x - margin / 2, top + margin / 2, x + margin / 2, top + 1.5 * margin), fill=TEXT)
+    return np.asarray(image)
 
 
 def why_not_filmed(env):
@@ -73,10 +87,10 @@ def _steps_per_second(env):
 
 
 def check_fps(env, fps):
-    """Raise Refusal if there are fewer environment steps in a second than frames; fps may be None."""
+    """Raise UsageError if there are fewer environment steps in a second than frames; fps may be None."""
     rate = round(_steps_per_second(env), 2)  # as exact as ffmpeg is told
     if fps is not None and fps > rate:
-        raise Refusal(
+        raise UsageError(
             f"argument --video_fps: {fps:g} frames per second are more than the {rate:g} steps per second of this task"
         )
 
@@ -85,7 +99,7 @@ class VideoRecorder:
     """Records one episode of an environment that can render, in real time.
 
     Use as a context manager; the file appears only when it is complete. A renderer or an ffmpeg that fails costs the
-    video only; a full disk is a `Failure`.
+    video only; a full disk is a `RunError`.
 
     Args:
         path: of the mp4.
@@ -116,7 +130,7 @@ class VideoRecorder:
         """Take in the environment's present state; call it once a step.
 
         Args:
-            view: `overlay.PlanView` to draw into the frame, or None.
+            view: `PlanView` to draw into the frame, or None.
         """
         self._replanned |= view is not None and view.replanned
         # A hair early, for a step that is due only but for rounding.
@@ -125,7 +139,7 @@ class VideoRecorder:
             try:
                 frame = self._env.render()
                 if view is not None:
-                    frame = overlay.draw(frame, view._replace(replanned=self._replanned))
+                    frame = draw_plan(frame, view._replace(replanned=self._replanned))
                 self._replanned = False
                 self._writer.append_data(frame)
                 self._num_frames += 1

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-import video
+from envs import rendering
 
-video.choose_renderer()  # before anything imports dm_control
+rendering.choose_renderer()  # before anything imports dm_control
 
 from agent import SACAgent
 from flags import parse_args

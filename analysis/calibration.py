@@ -1,0 +1,251 @@
+"""Are the confidences true? Continue a plan by one step, or look again there: what does it change?
+
+At states inside plans the episode is branched. One branch executes the next planned action, then follows the policy;
+the other replans there and follows the policy. Both draw from the same random streams. The difference of their
+discounted returns is the realised advantage of continuing; the critics predict it. Most of a single difference is
+chaos, so what counts are means over many, and how far two halves of the same pairs agree: no prediction can do better.
+"""
+
+import csv
+import io
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.stats import mannwhitneyu, spearmanr
+
+from agent.chunking import ChunkExecutor, Plan
+from envs.snapshot import reseed, restore, snapshot
+from errors import UsageError
+from replay_buffer import Reached
+from rollout import episode_seed, mean_interval
+
+NUM_GROUPS = 10  # of pairs, by what was predicted
+NUM_REPEATS = 2  # halves
+
+
+class Moment(NamedTuple):
+    """A state inside a plan: its next step may be executed, or not."""
+
+    time: int  # of the episode
+    obs: np.ndarray  # (O,)
+    planned_at: np.ndarray  # (O,), where the plan was made
+    steps: int  # j < h of it executed since
+    plan: Plan
+
+
+def pairs(agent, env, seeds, length, discount, horizon, num_pairs):
+    """Branch at `num_pairs` states, equally many in each episode, drawn from all states with 1 <= j < h.
+
+    Actions are drawn from the policy, as in training: values and confidences are about that.
+
+    Args:
+        agent: `SACAgent` with critics.
+        env: an environment that `branching` can restore.
+        seeds: of the episodes.
+        length: Plan -> steps of it to execute.
+        discount: of the returns.
+        horizon: steps of a branch, or fewer if the episode ends.
+        num_pairs: in all; fewer if episodes are too short.
+
+    Yields:
+        dict: episode, time, position j + 1 of the planned step, confidence, predicted, realised (one a repeat).
+
+    Raises:
+        UsageError: an episode with branches is not the same as without, or episodes have no such states.
+    """
+    rng = np.random.default_rng(0)
+    counts = [len(part) for part in np.array_split(np.arange(num_pairs), len(seeds))]
+    for episode, (seed, count) in enumerate(zip(seeds, counts, strict=True), start=1):
+        steps, steps_again = [], []
+        moments = list(_play(agent, env, seed, length, steps))
+        if not moments:
+            raise UsageError("episodes end before a plan could be continued: there is nothing to compare")
+        index = rng.choice(len(moments), min(count, len(moments)), replace=False)
+        chosen = {moments[i].time: moments[i] for i in index}
+        predicted = dict(zip(chosen, _predict(agent, chosen.values()), strict=True))
+        for moment in _play(agent, env, seed, length, steps_again):
+            if steps_again != steps[: len(steps_again)]:
+                raise UsageError("the environment cannot be branched: after a branch an episode goes on in another way")
+            if moment.time in chosen:
+                yield {
+                    "episode": episode,
+                    "time": moment.time,
+                    "position": moment.steps + 1,
+                    "confidence": float(moment.plan.confidences[moment.steps]),
+                    "predicted": predicted[moment.time],
+                    "realised": _realise(agent, env, moment, seed, length, discount, horizon),
+                }
+
+
+def _play(agent, env, seed, length, steps):
+    """An episode's moments inside plans; (observation, reward) of each step is appended to `steps`, as bytes."""
+    made = {}
+
+    def plan(obs):
+        made.update(obs=obs, plan=agent.plan(obs, sample=True), steps=0)
+        return made["plan"]
+
+    executor = ChunkExecutor(plan, length)
+    agent.plan_generator.manual_seed(seed)
+    obs, _ = env.reset(seed=seed)
+    done = False
+    while not done:
+        if made and made["steps"] < len(made["plan"].actions):
+            yield Moment(len(steps), obs, made["obs"], made["steps"], made["plan"])
+        action = executor(obs)
+        made["steps"] += 1
+        obs, reward, terminated, truncated, _ = env.step(action)
+        steps.append((obs.tobytes(), float(reward)))
+        done = terminated or truncated
+
+
+def _realise(agent, env, moment, seed, length, discount, horizon):
+    """Realised advantages, one a repeat; environment and policy are left as they were."""
+    state, policy_state = snapshot(env), agent.plan_generator.get_state()
+    realised = []
+    for repeat in range(NUM_REPEATS):
+        returns = []
+        for first in (moment.plan.actions[moment.steps], None):
+            restore(env, state)
+            stream = episode_seed(seed, moment.time, repeat)
+            reseed(env, stream)
+            agent.plan_generator.manual_seed(stream)
+            executor = ChunkExecutor(lambda obs: agent.plan(obs, sample=True), length)
+            returns.append(_branch(env, executor, moment.obs, first, discount, horizon))
+        realised.append(returns[0] - returns[1])
+    restore(env, state)
+    agent.plan_generator.set_state(policy_state)
+    return realised
+
+
+def _branch(env, executor, obs, action, discount, horizon):
+    """Discounted return of the executor, after a first action if there is one."""
+    total, weight = 0.0, 1.0
+    for _ in range(horizon):
+        obs, reward, terminated, truncated, _ = env.step(executor(obs) if action is None else action)
+        action = None
+        total += weight * reward
+        weight *= discount
+        if terminated or truncated:
+            break
+    return total
+
+
+def _predict(agent, moments):
+    columns = zip(*((m.planned_at, m.steps, m.obs) for m in moments), strict=True)
+    planned_at, steps, obs = (torch.from_numpy(np.array(column)) for column in columns)
+    return agent.predict_advantage(Reached(planned_at, steps, obs)).tolist()
+
+
+def csv_text(rows):
+    """What `pairs` yielded, as CSV."""
+    text = io.StringIO()
+    repeats = [f"realised_{i + 1}" for i in range(NUM_REPEATS)]
+    writer = csv.DictWriter(text, ["episode", "time", "position", "confidence", "predicted", *repeats])
+    writer.writeheader()
+    for row in rows:
+        columns = {name: value for name, value in row.items() if name != "realised"}
+        writer.writerow(columns | dict(zip(repeats, row["realised"], strict=True)))
+    return text.getvalue()
+
+
+def report(rows):
+    """What `pairs` found.
+
+    Returns:
+        dict: mean realised advantage and its interval; for the prediction and for the confidence, Spearman's rank
+        correlation with the realised advantage, that of the means of ten groups of equal size, and the AUC for its
+        sign; the AUC of one half of the repeats for the sign of the other, and the groups themselves.
+
+    Raises:
+        UsageError: fewer pairs than groups.
+    """
+    if len(rows) < NUM_GROUPS:
+        raise UsageError(
+            f"the episodes have {len(rows)} pairs only, and {NUM_GROUPS} are needed; play more of them with --episodes"
+        )
+    realised = np.array([row["realised"] for row in rows])  # (N, 2)
+    result = {
+        "num_pairs": len(rows),
+        "realised": _interval(realised.mean(1)),
+        "auc_ceiling": _auc(realised[:, ::-1], realised),
+    }
+    for name in ("predicted", "confidence"):
+        score = np.array([row[name] for row in rows])
+        groups = []
+        for index in np.array_split(np.argsort(score, kind="stable"), NUM_GROUPS):
+            groups.append({name: float(score[index].mean()), "realised": _interval(realised[index].mean(1))})
+        result[name] = {
+            "spearman": _rank_correlation(score, realised.mean(1)),
+            "spearman_groups": _rank_correlation([g[name] for g in groups], [g["realised"]["mean"] for g in groups]),
+            "auc": _auc(score[:, None], realised),
+            "groups": groups,
+        }
+    return result
+
+
+def _interval(values):
+    mean, low, high = mean_interval(values)
+    return {"mean": mean, "low": low, "high": high}
+
+
+def _auc(score, realised):
+    """P(score of a pair that gained > score of one that lost), mean over repeats; None if none gained or none lost."""
+    values = []
+    for scores, gains in zip(np.broadcast_to(score.T, realised.T.shape), realised.T, strict=True):
+        gained, lost = scores[gains > 0], scores[gains < 0]
+        if not (len(gained) and len(lost)):
+            return None
+        values.append(mannwhitneyu(gained, lost).statistic / (len(gained) * len(lost)))
+    return float(np.mean(values))
+
+
+def _rank_correlation(one, other):
+    """Spearman's; None where one of them is constant."""
+    return None if np.ptp(one) == 0 or np.ptp(other) == 0 else float(spearmanr(one, other).statistic)
+
+
+def table(result):
+    """A report as text."""
+    realised, lines = result["realised"], []
+    lines.append(f"{result['num_pairs']} pairs, realised advantage {_with_interval(realised)}")
+    for name in ("predicted", "confidence"):
+        score = result[name]
+        lines += ["", f"{name:>10} {'realised':>10}   95%"]
+        lines += [f"{group[name]:10.4f} {_with_interval(group['realised'])}" for group in score["groups"]]
+        values = {"rank correlation": "spearman", "of the groups": "spearman_groups", "AUC": "auc"}
+        lines.append(", ".join(f"{text} {_number(score[key])}" for text, key in values.items()))
+    lines += ["", f"AUC of one half of the repeats for the other, the ceiling: {_number(result['auc_ceiling'])}"]
+    return "\n".join(lines)
+
+
+def _with_interval(value):
+    return f"{value['mean']:10.4f}   [{value['low']:.4f}, {value['high']:.4f}]"
+
+
+def _number(value):
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def draw(result):
+    """What `evaluate.py --calibration` wrote, as a Figure: realised advantage by prediction and by confidence."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2, sharey=True), ("predicted", "confidence"), strict=True):
+        groups = result[name]["groups"]
+        x = np.array([group[name] for group in groups])
+        mean, low, high = (np.array([group["realised"][part] for group in groups]) for part in ("mean", "low", "high"))
+        axes.axhline(0, color="#777777", linewidth=1)
+        if name == "predicted":
+            axes.axline((0, 0), slope=1, color="#777777", linestyle=":", label="as predicted")
+            axes.legend(frameon=False)
+        axes.errorbar(x, mean, (mean - low, high - mean), color="#0072B2", marker="o", linestyle="none", capsize=2)
+        auc = f"AUC {_number(result[name]['auc'])} (ceiling {_number(result['auc_ceiling'])})"
+        axes.set(xlabel=f"{name}, tenths of {result['num_pairs']} pairs", title=auc)
+        axes.grid(alpha=0.3)
+        axes.locator_params(axis="x", nbins=5)
+    figure.axes[0].set_ylabel("realised advantage of continuing, 95%")
+    figure.suptitle(f"{result['title']}, branches of {result['horizon']} steps")
+    return figure

@@ -1,0 +1,169 @@
+"""Learning curves: one panel per task, one colour per setting, seeds summed up with 95% intervals."""
+
+import csv
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from errors import UsageError
+from storage.run_dir import read_flags
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
+LABELS = {
+    "steps": "environment steps",
+    "hours": "hours of training",
+    "return": "return",
+    "k": "mean effective length k",
+}
+
+
+class Curve(NamedTuple):
+    """One seed."""
+
+    task: str
+    setting: str
+    seed: str
+    x: np.ndarray  # (N,), rising
+    y: np.ndarray  # (N,)
+
+
+def read_rows(path, needed):
+    """The rows of a CSV file that has these columns, at least one.
+
+    Raises:
+        UsageError: it does not, or a file cannot be read.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read as CSV: {error}") from error
+    missing = [name for name in needed if not rows or rows[0].get(name) is None]
+    if missing:
+        raise UsageError(f"{path} has no rows, or no column {' and no column '.join(missing)}")
+    return rows
+
+
+def numbers(path, rows, name):
+    """A column as floats."""
+    try:
+        return np.array([float(row[name]) for row in rows])
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: column {name} does not hold numbers only") from error
+
+
+def run_curve(run_dir, x, y):
+    """The curve of a run's directory."""
+    flags = read_flags(run_dir)
+    try:
+        task, setting, seed = flags["env"], flags["experiment"], str(flags["seed"])
+    except KeyError as error:
+        raise UsageError(f"{run_dir} is not the directory of a run: args.json has no {error}") from error
+    path = os.path.join(run_dir, "eval.csv")
+    rows = read_rows(path, ("step", y))
+    steps = numbers(path, rows, "step")
+    if x == "hours":
+        train_path = os.path.join(run_dir, "train.csv")
+        train_rows = read_rows(train_path, ("step", "duration"))
+        ends, durations = (numbers(train_path, train_rows, name) for name in ("step", "duration"))
+        steps = np.interp(steps, [0, *ends], [0, *np.cumsum(durations) / 3600])
+    return Curve(task, setting, seed, steps, numbers(path, rows, y))
+
+
+def csv_curves(path, x, y):
+    """The curves of a file of `benchmark.write_results`."""
+    if x == "hours":
+        raise UsageError(f"{path} holds steps only; name run directories to plot against hours")
+    groups = {}
+    for row in read_rows(path, ("env", "setting", "seed", "step", y)):
+        groups.setdefault((row["env"], row["setting"], row["seed"]), []).append(row)
+    return [Curve(*who, numbers(path, rows, "step"), numbers(path, rows, y)) for who, rows in groups.items()]
+
+
+def interquartile_mean(values, axis=0):
+    """Mean without the lowest and the highest quarter (Agarwal et al. 2021, arXiv:2108.13264)."""
+    from scipy.stats import trim_mean
+
+    return trim_mean(values, 0.25, axis)
+
+
+STATISTICS = {"mean": np.mean, "iqm": interquartile_mean}
+
+
+def aggregate(curves, statistic):
+    """Seeds of one task and setting summed up where all of them have a value.
+
+    Args:
+        curves: list of Curve.
+        statistic: a name in STATISTICS.
+
+    Returns:
+        x, value, low, high, each (N,): the interval is a 95% percentile bootstrap over seeds, of no width for one seed.
+    """
+    from scipy.stats import bootstrap
+
+    x = sorted(set.intersection(*(set(curve.x.tolist()) for curve in curves)))
+    values = np.array([[curve.y[curve.x.tolist().index(at)] for at in x] for curve in curves])  # (seeds, N)
+    function = STATISTICS[statistic]
+    value = function(values, axis=0)
+    if len(curves) == 1 or not x:
+        return np.array(x), value, value, value
+    result = bootstrap((values,), function, axis=0, vectorized=True, method="percentile", rng=np.random.default_rng(0))
+    return np.array(x), value, result.confidence_interval.low, result.confidence_interval.high
+
+
+def on_common_hours(curves):
+    """Curves over hours, which no two seeds share, read off at as many equal times up to the shortest run's end."""
+    times = np.linspace(0, min(curve.x[-1] for curve in curves), min(len(curve.x) for curve in curves) + 1)[1:]
+    return [curve._replace(x=times, y=np.interp(times, curve.x, curve.y)) for curve in curves]
+
+
+def draw(curves, statistic, x, y, references=(), levels=None):
+    """A matplotlib figure.
+
+    Args:
+        curves: list of Curve.
+        statistic, x, y: as on the command line.
+        references: list of Curve, drawn in grey as far as the others go.
+        levels: {task: return}, drawn as a line.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    tasks = list(dict.fromkeys(curve.task for curve in curves))
+    settings = list(dict.fromkeys(curve.setting for curve in curves))
+    columns = min(3, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure = Figure(figsize=(1 + 3.6 * columns, 0.6 + 2.8 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for task, panel in zip(tasks, panels, strict=False):
+        end = max(curve.x[-1] for curve in curves if curve.task == task)
+        published = [curve for curve in references if curve.task == task]
+        at, value = aggregate(published, "mean")[:2] if published else ([], [])
+        if len(at) and at[0] <= end:
+            shown = np.append(at[at < end], end)  # no further: returns of later steps would set the scale
+            value = np.interp(shown, at, value, right=np.nan)
+            panel.plot(shown, value, color="#888888", linestyle="--", label="published SAC")
+        if levels and task in levels:
+            panel.axhline(levels[task], color="#888888", linestyle=":", label="published D4PG, 1e8 steps")
+        for setting, colour in zip(settings, COLOURS * len(settings), strict=False):
+            seeds = [curve for curve in curves if (curve.task, curve.setting) == (task, setting)]
+            if seeds:
+                at, value, low, high = aggregate(on_common_hours(seeds) if x == "hours" else seeds, statistic)
+                # A line of one point, and the area around it, would not be seen.
+                marker, edge = ("o", 3) if len(at) == 1 else (None, 0)
+                panel.plot(at, value, color=colour, marker=marker, clip_on=False, label=f"{setting} ({len(seeds)})")
+                panel.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=edge)
+        panel.set(title=task, xlabel=LABELS[x], ylabel=LABELS[y], xlim=(0, end))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+        panel.grid(alpha=0.3)
+    for panel in panels:
+        panel.set_axis_off()  # those left over
+    handles = {}
+    for panel in figure.axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    return figure

@@ -1,0 +1,72 @@
+"""Returns of the gusty and of the calm half of envs/gusty.py, by confidence and by fixed lengths.
+
+    python -m analysis.gusty_halves RUN_DIR [RUN_DIR ...] --output FILE.json
+
+Each run plays the same episodes with every fixed length and with its confidences.
+"""
+
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from agent.chunking import by_confidence
+from analysis.saved_run import load_run
+from envs import make_env
+from errors import report_errors
+from flags import POSITIVE_INT, Parser
+from rollout import episode_seed, play
+from storage.files import write_atomically
+
+
+class ByHalf(gym.Wrapper):
+    """Sums up the rewards of each half of the turn: gusty, calm."""
+
+    returns = (0.0, 0.0)
+
+    def step(self, action):
+        """As the environment's."""
+        is_calm = not self.unwrapped.is_gusty()
+        obs, reward, *rest = self.env.step(action)
+        self.returns = tuple(value + reward * (half == is_calm) for half, value in enumerate(self.returns))
+        return obs, reward, *rest
+
+
+def halves(run_dir, episodes):
+    """{lengths: mean return of an episode's gusty half and of its calm half}."""
+    agent, flags, _ = load_run(run_dir)
+    seeds = [episode_seed(0, episode) for episode in range(episodes)]
+    lengths = {f"fixed {k}": lambda plan, k=k: k for k in range(1, flags["chunk_size"] + 1)}
+    result = {}
+    for name, length in (lengths | {"by confidence": by_confidence(flags["confidence_threshold"])}).items():
+        env = ByHalf(make_env(flags["env"], flags["action_repeat"]))
+        play(agent, env, seeds, length)
+        result[name] = [value / episodes for value in env.returns]
+    return result
+
+
+def main():
+    """The command line; every error is one sentence."""
+    parser = Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR")
+    parser.add_argument("--episodes", type=POSITIVE_INT, default=50, help="(default: 50)")
+    parser.add_argument("--output", required=True, metavar="FILE.json")
+    args = parser.parse_args()
+    parser.refuse_existing([args.output], "move it")
+    torch.set_num_threads(1)
+    with report_errors():
+        runs = {Path(run_dir).name: halves(run_dir, args.episodes) for run_dir in args.run_dirs}
+        write_atomically(args.output, json.dumps(runs, indent=2).encode())
+    for half, name in enumerate(("gusty", "calm")):
+        lengths = next(iter(runs.values()))
+        means = (f"{key} {np.mean([run[key][half] for run in runs.values()]):.2f}" for key in lengths)
+        print(f"{name:>6} half: " + ", ".join(means))
+        for run_name, run in runs.items():
+            best = max(value[half] for key, value in run.items() if key != "by confidence")
+            print(f"  {run_name}: by confidence {run['by confidence'][half] / best:.3f} of the best fixed length")
+
+
+if __name__ == "__main__":
+    main()

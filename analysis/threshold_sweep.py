@@ -1,0 +1,140 @@
+"""Return against mean effective length: what are the learned confidences worth?
+
+Each threshold has a control of its own: the lengths that it led to, in random order. It replans as often; only *when*
+is left to chance. If it returns as much, the confidences carry no information.
+"""
+
+import numpy as np
+from scipy.stats import ttest_1samp
+
+from agent.chunking import by_confidence
+from errors import UsageError
+from rollout import mean_interval, play, summary
+
+THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(11))
+HEADER = f"{'lengths':>18} {'mean k':>7} {'return':>10}   95%"
+# Okabe and Ito's colours, told apart by colour-blind readers too.
+STYLES = {
+    "fixed": {"color": "#777777", "marker": "s", "label": "fixed length"},
+    "confidence": {"color": "#0072B2", "marker": "o", "label": "by confidence"},
+    "shuffled": {"color": "#D55E00", "marker": "x", "label": "the same lengths, shuffled"},
+}
+
+
+def rows(agent, env, seeds, chunk_size, sample=False):
+    """The rows of the sweep, one after another, all on the same episodes' seeds.
+
+    Yields:
+        dict: kind (fixed, confidence, shuffled), setting (the length or the threshold), and `episodes.summary`.
+    """
+
+    def row(kind, setting, length):
+        returns, lengths = play(agent, env, seeds, length, sample)
+        return {"kind": kind, "setting": setting} | summary(returns, lengths), lengths
+
+    for k in range(1, chunk_size + 1):
+        yield row("fixed", k, lambda plan, k=k: k)[0]
+    for threshold in THRESHOLDS:
+        learned, lengths = row("confidence", threshold, by_confidence(threshold))
+        yield learned
+        if len(set(np.concatenate(lengths))) > 1:  # else they are fixed, and the control would be the same
+            yield row("shuffled", threshold, shuffled(np.concatenate(lengths)))[0]
+
+
+def shuffled(lengths, seed=0):
+    """Plan -> the next of the lengths in random order, over and over again."""
+    rng = np.random.default_rng(seed)
+    queue = []
+
+    def length(_):
+        if not queue:
+            queue.extend(rng.permutation(lengths).tolist())
+        return queue.pop()
+
+    return length
+
+
+def line(row):
+    """A row as text."""
+    name = {"fixed": "fixed {}", "confidence": "threshold {}", "shuffled": "shuffled {}"}[row["kind"]]
+    interval = f"[{row['return_low']:.1f}, {row['return_high']:.1f}]"
+    return f"{name.format(row['setting']):>18} {row['k']:7.2f} {row['return']:10.1f}   {interval}"
+
+
+def pool(results):
+    """The sweeps of several runs as one, whose intervals are over runs.
+
+    Where a run's lengths are all the same, shuffling changes nothing: its shuffled return is the learned one.
+
+    Args:
+        results: what `evaluate.py --sweep` wrote, each of another run.
+
+    Returns:
+        dict: title, runs, rows as those of `rows`, and gains: of each threshold, mean k, by how much learned lengths
+        returned more than shuffled ones in each run, its mean and interval, and p of Student's paired test.
+
+    Raises:
+        UsageError: they are not of one task, two are of the same seed, or their fixed lengths and thresholds differ.
+    """
+    titles = [result["title"] for result in results]  # task, seed, step
+    if len({title.split(",")[0] for title in titles}) > 1 or len(set(titles)) < len(titles):
+        raise UsageError("these sweeps are not of runs of one task with different seeds")
+    tables = [{(row["kind"], row["setting"]): row for row in result["rows"]} for result in results]
+    for table in tables:
+        for kind, setting in list(table):
+            if kind == "confidence":
+                table.setdefault(("shuffled", setting), table[kind, setting])
+    if any(table.keys() != tables[0].keys() for table in tables):
+        raise UsageError("these sweeps do not have the same fixed lengths and thresholds")
+
+    def values(name, kind, setting):
+        return np.array([table[kind, setting][name] for table in tables])
+
+    rows, gains = [], []
+    for kind, setting in tables[0]:
+        returns, k = values("return", kind, setting), float(np.mean(values("k", kind, setting)))
+        value, low, high = mean_interval(returns)
+        rows.append({"kind": kind, "setting": setting, "k": k, "return": value, "return_low": low, "return_high": high})
+        if kind == "confidence":
+            gain = returns - values("return", "shuffled", setting)
+            value, low, high = mean_interval(gain)
+            p = float(ttest_1samp(gain, 0).pvalue) if gain.any() else 1.0
+            summed_up = {"gain": value, "gain_low": low, "gain_high": high, "p": p}
+            gains.append({"threshold": setting, "k": k, "gains": gain.tolist()} | summed_up)
+    title = f"{titles[0].split(',')[0]}, {len(results)} runs"
+    return {"title": title, "runs": len(results), "rows": rows, "gains": gains}
+
+
+def gains_table(pooled):
+    """The gains of `pool` as text."""
+    lines = [f"{'threshold':>9} {'mean k':>7} {'learned - shuffled':>19}   95%                  p  better in"]
+    for gain in pooled["gains"]:
+        interval = f"[{gain['gain_low']:.1f}, {gain['gain_high']:.1f}]"
+        better = sum(value > 0 for value in gain["gains"])
+        lines.append(
+            f"{gain['threshold']:9} {gain['k']:7.2f} {gain['gain']:19.1f}   {interval:15} {gain['p']:8.2g}"
+            f"  {better} of {pooled['runs']}"
+        )
+    return "\n".join(lines)
+
+
+def draw(result):
+    """What `evaluate.py --sweep` wrote, or `pool` made of it, as a matplotlib Figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for kind, style in STYLES.items():
+        found = sorted((row for row in result["rows"] if row["kind"] == kind), key=lambda row: row["k"])
+        k = np.array([row["k"] for row in found])
+        value, low, high = (np.array([row[name] for row in found]) for name in ("return", "return_low", "return_high"))
+        linestyle = ":" if kind == "shuffled" else "-"
+        axes.errorbar(k, value, (value - low, high - value), linestyle=linestyle, capsize=2, **style)
+    axes.set(
+        xlabel="mean effective length k",
+        ylabel="return, 95% interval" + (f", {result['episodes']} episodes" if "episodes" in result else " over runs"),
+        title=result["title"],
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,118 @@
+"""A task of the DM Control suite as a gymnasium.Env."""
+
+import gymnasium as gym
+import numpy as np
+
+from errors import UsageError
+
+# Every DM Control task but lqr ends by itself after so many control steps.
+MAX_EPISODE_STEPS = 1000
+UNBOUNDED = 1e6  # an actuator without a control range has bounds of 1e10
+
+
+class DMControlEnv(gym.Env):
+    """A task of the DM Control suite; a time limit is `truncated`, an end by the task itself `terminated`.
+
+    Args:
+        domain, task: as in `dm_control.suite.load`.
+        render_size: pixels a side, None for no rendering.
+        camera: name or number as text, None for the first.
+    """
+
+    def __init__(self, domain, task, render_size=None, camera=None):
+        from dm_control import suite
+        from dm_control.rl.control import PhysicsError
+
+        self._PhysicsError = PhysicsError
+        self._env = suite.load(domain, task, task_kwargs={"random": 0})
+        if render_size is None:
+            # quadruped_escape would open a renderer, and fail without one, to tell it about the new terrain.
+            physics = self._env.physics
+            physics.__class__ = type("HeadlessPhysics", (type(physics),), {"contexts": None})
+        self._render_size = render_size
+        self._camera = 0 if camera is None else self._camera_id(camera, f"{domain}_{task}")
+        self.render_mode = "rgb_array" if render_size else None
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 1 / self._env.control_timestep()}
+        bounds = self._env.action_spec()
+        unbounded = bounds.maximum > UNBOUNDED
+        self._low = np.where(unbounded, -1.0, bounds.minimum)
+        self._high = np.where(unbounded, 1.0, bounds.maximum)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, bounds.shape, np.float32)
+        size = sum(int(np.prod(spec.shape)) for spec in self._env.observation_spec().values())
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    @property
+    def task_random(self):
+        """The numpy RandomState that the task draws from."""
+        return self._env.task.random
+
+    def reset(self, *, seed=None, options=None):
+        """A new episode; seed restarts the task's random stream."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._env.task.random.seed(seed % 2**32)
+        self._num_steps = 0
+        self._last_obs = self._flatten(self._env.reset().observation)
+        return self._last_obs, {}
+
+    def step(self, action):
+        """Apply an action (A,) in [-1, 1] for one control step.
+
+        A simulation that diverges ends the episode: terminated, with reward 0, the observation before it and
+        {"diverged": True}. No reward of the suite is lower, so that the agent learns to stay away.
+        """
+        action = np.asarray(action, np.float64)
+        self._num_steps += 1
+        try:
+            time_step = self._env.step(self._low + (action + 1) * 0.5 * (self._high - self._low))
+        except self._PhysicsError:
+            return self._last_obs, 0.0, True, False, {"diverged": True}
+        terminated = time_step.last() and time_step.discount == 0
+        truncated = not terminated and (time_step.last() or self._num_steps >= MAX_EPISODE_STEPS)
+        self._last_obs = self._flatten(time_step.observation)
+        return self._last_obs, float(time_step.reward), terminated, truncated, {}
+
+    def snapshot(self):
+        """What the rest of the episode depends on: MuJoCo's state with its warm starts, step counts, random stream.
+
+        Targets that a task keeps in MuJoCo's model do not move within an episode, so a snapshot is one of this episode.
+        """
+        import mujoco
+
+        model, data, kind = self._env.physics.model.ptr, self._env.physics.data.ptr, mujoco.mjtState.mjSTATE_INTEGRATION
+        state = np.empty(mujoco.mj_stateSize(model, kind))
+        mujoco.mj_getState(model, data, state, kind)
+        counts = self._num_steps, self._env._step_count, self._env._reset_next_step
+        return state, counts, self.task_random.get_state(), self._last_obs
+
+    def restore(self, snapshot):
+        """Go back to what `snapshot()` gave."""
+        import mujoco
+
+        state, counts, random, self._last_obs = snapshot
+        self._num_steps, self._env._step_count, self._env._reset_next_step = counts
+        model, data = self._env.physics.model.ptr, self._env.physics.data.ptr
+        mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_forward(model, data)
+        self.task_random.set_state(random)
+
+    def render(self):
+        """The present state as (render_size, render_size, 3) uint8."""
+        return self._env.physics.render(self._render_size, self._render_size, camera_id=self._camera)
+
+    def close(self):
+        """Free the simulation and its renderer."""
+        self._env.close()
+
+    def _camera_id(self, camera, task_name):
+        model = self._env.physics.model
+        names = [model.id2name(i, "camera") for i in range(model.ncam)]
+        for i, name in enumerate(names):
+            if camera in (name, str(i)):
+                return i
+        listed = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+        raise UsageError(f"argument --video_camera: {task_name} has no camera {camera!r}; its cameras are {listed}")
+
+    @staticmethod
+    def _flatten(observation):
+        return np.concatenate([np.ravel(value) for value in observation.values()]).astype(np.float32)

@@ -1,0 +1,42 @@
+"""Which of MuJoCo's renderers works here, on machines with and without a display."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+PROBE = """
+from dm_control import mujoco
+physics = mujoco.Physics.from_xml_string(
+    '<mujoco><worldbody><light pos="0 0 3"/><geom type="plane" size="1 1 .1"/></worldbody></mujoco>')
+assert physics.render(32, 32).any()
+"""
+
+
+def choose_renderer():
+    """Set MUJOCO_GL to a backend that renders here; call it before dm_control is imported.
+
+    Each candidate is tried in a process of its own, because a backend that fails can take the process with it.
+    A MUJOCO_GL that is already set is the only candidate.
+
+    If none renders, rendering is disabled.
+    """
+    has_display = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    headless = [] if sys.platform in ("darwin", "win32") else ["egl", "osmesa"]
+    candidates = [os.environ.get("MUJOCO_GL")]
+    if not candidates[0]:
+        candidates = ["glfw", *headless] if has_display else headless
+    for backend in candidates:
+        environment = os.environ | {"MUJOCO_GL": backend}
+        if subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True).returncode == 0:
+            os.environ["MUJOCO_GL"] = backend
+            # PyTorch's optimizers load Triton where it is installed, whose LLVM crashes the process if Mesa's software
+            # renderer has loaded another one before: Triton first.
+            importlib.import_module("torch._dynamo")
+            return
+    disable_rendering()
+
+
+def disable_rendering():
+    """Keep dm_control from looking for a display that is not needed."""
+    os.environ["MUJOCO_GL"] = "disabled"

@@ -1,0 +1,48 @@
+"""The tables of a benchmark's finished runs."""
+
+import csv
+import io
+import os
+import shlex
+import statistics
+
+from storage.files import write_atomically
+from storage.run_dir import read_record
+
+
+def write_results(name, runs):
+    """results/NAME/runs.csv, a row a finished run, and eval.csv, all their evaluations."""
+    runs_rows, eval_rows = [], []
+    for run in runs:
+        directory = run.args().resume
+        record = read_record(directory)
+        who = {"env": run.env, "setting": run.setting, "seed": run.seed}
+        with open(os.path.join(directory, "eval.csv"), newline="") as file:
+            rows = [who | row for row in csv.DictReader(file)]
+        eval_rows += rows
+        versions = " ".join(f"{package}=={version}" for package, version in record["versions"].items())
+        command = shlex.join(["python", "train.py", *run.argv])
+        commit = record["git_commit"]
+        runs_rows.append(
+            who | {"return": rows[-1]["return"], "commit": commit, "command": command, "versions": versions}
+        )
+    for path, rows in ((f"results/{name}/runs.csv", runs_rows), (f"results/{name}/eval.csv", eval_rows)):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        text = io.StringIO()
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, text.getvalue().encode())
+    return runs_rows
+
+
+def summary(rows):
+    """Last evaluation of every seed, by task and setting, as text."""
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["env"], row["setting"]), []).append(float(row["return"]))
+    return "\n".join(
+        f"{env:28} {setting:20} median {statistics.median(v):8.1f}   " + " ".join(f"{x:.1f}" for x in v)
+        for (env, setting), v in groups.items()
+    )

@@ -1,0 +1,216 @@
+"""One contestant of the learner benchmark, a process of its own; profiling/learner.py starts and drives it.
+
+Announces itself with a line of JSON, then answers each number n on its input with the wall and CPU seconds of n
+updates.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import sys
+import time
+
+OBS, ACTIONS, BUFFERED = 17, 6, 20_000
+
+
+def floor(width, batch_size, **_):
+    """The matrix products of one SAC update (h = 1) alone: forwards, input gradients and weight gradients."""
+    import torch
+
+    torch.set_num_threads(1)
+    critic = [(OBS + ACTIONS, width), (width, width), (width, 1)]
+    actor = [(OBS, width), (width, width), (width, 2 * ACTIONS)]
+
+    calls = []
+
+    def add(layers, weight_gradients=False, first_input_gradient=3):
+        for i, (m, n) in enumerate(layers):
+            shapes = [((batch_size, m), (m, n))]
+            if weight_gradients:
+                shapes.append(((m, batch_size), (batch_size, n)))
+            if i >= first_input_gradient:
+                shapes.append(((batch_size, n), (n, m)))
+            calls.extend((torch.randn(x), torch.randn(y), torch.empty(x[0], y[1])) for x, y in shapes)
+
+    add(actor)  # a' ~ pi(s')
+    add(actor, weight_gradients=True, first_input_gradient=1)  # actor loss
+    for _ in range(2):
+        add(critic)  # target critics
+        add(critic, weight_gradients=True, first_input_gradient=1)  # critic loss
+        add(critic, first_input_gradient=0)  # actor loss, through the critics to the action
+
+    def updates(n):
+        for _ in range(n):
+            for a, b, out in calls:
+                torch.mm(a, b, out=out)
+
+    return updates, "torch"
+
+
+def ours(width, batch_size, *, h, layer_norm, compile):
+    import numpy as np
+    import torch
+
+    from agent import SACAgent
+    from flags import parse_args
+    from replay_buffer import ReplayBuffer
+
+    torch.set_num_threads(1)
+    flags = f"--env none --chunk_size {h} --hidden_dim {width} --{'' if layer_norm else 'no-'}critic_layer_norm".split()
+    args = vars(parse_args(flags)) | {"device": "cpu"}
+    agent = SACAgent.from_flags(OBS, ACTIONS, args)
+    agent.compile_from = 1 if compile else None
+    buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    for i in range(BUFFERED - 100):
+        obs, next_obs = rng.normal(size=(2, OBS))
+        buffer.add(obs, rng.uniform(-1, 1, ACTIONS), rng.normal(), next_obs, False, i % 1000 == 999)
+
+    def updates(n):
+        for _ in range(n):
+            agent.update(buffer.sample(batch_size))
+
+    return updates, "torch"
+
+
+def fake_env():
+    import gymnasium as gym
+    import numpy as np
+
+    class Fake(gym.Env):
+        observation_space = gym.spaces.Box(-np.inf, np.inf, (OBS,), np.float32)
+        action_space = gym.spaces.Box(-1, 1, (ACTIONS,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.np_random.normal(size=OBS).astype(np.float32), {}
+
+        def step(self, action):
+            obs = self.np_random.normal(size=OBS).astype(np.float32)
+            return obs, float(self.np_random.normal()), False, False, {}
+
+    return gym.wrappers.TimeLimit(Fake(), 1000)
+
+
+def sb3_model(algorithm, width, batch_size):
+    """A model of stable-baselines3's interface with a full replay buffer."""
+    sizes = {"batch_size": batch_size, "learning_starts": BUFFERED, "buffer_size": BUFFERED}
+    model = algorithm("MlpPolicy", fake_env(), policy_kwargs={"net_arch": [width, width]}, **sizes)
+    return model.learn(BUFFERED)
+
+
+def stable_baselines3(width, batch_size, **_):
+    import torch
+    from stable_baselines3 import SAC
+
+    torch.set_num_threads(1)
+    model = sb3_model(SAC, width, batch_size)
+    return lambda n: model.train(gradient_steps=n, batch_size=batch_size), "stable-baselines3"
+
+
+def sbx(width, batch_size, **_):
+    import jax
+    from sbx import SAC
+
+    model = sb3_model(SAC, width, batch_size)
+
+    def updates(n):
+        model.train(gradient_steps=n, batch_size=batch_size)
+        jax.block_until_ready((model.policy.actor_state.params, model.policy.qf_state.params))
+
+    return updates, "sbx-rl"
+
+
+def torchrl(width, batch_size, *, compile, **_):
+    import torch
+    from tensordict import TensorDict
+    from tensordict.nn import InteractionType, NormalParamExtractor, TensorDictModule
+    from torchrl.data import Bounded
+    from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
+    from torchrl.objectives import SoftUpdate
+    from torchrl.objectives.sac import SACLoss
+
+    torch.set_num_threads(1)
+    net = torch.nn.Sequential(
+        MLP(in_features=OBS, out_features=2 * ACTIONS, num_cells=[width, width], activation_class=torch.nn.ReLU),
+        NormalParamExtractor(),
+    )
+    actor = ProbabilisticActor(
+        TensorDictModule(net, in_keys=["observation"], out_keys=["loc", "scale"]),
+        spec=Bounded(-torch.ones(ACTIONS), torch.ones(ACTIONS)),
+        in_keys=["loc", "scale"],
+        distribution_class=TanhNormal,
+        default_interaction_type=InteractionType.RANDOM,
+    )
+    critic = ValueOperator(
+        MLP(in_features=OBS + ACTIONS, out_features=1, num_cells=[width, width], activation_class=torch.nn.ReLU),
+        in_keys=["action", "observation"],
+    )
+    loss_module = SACLoss(actor, critic, num_qvalue_nets=2, loss_function="l2", delay_actor=False, delay_qvalue=True)
+    loss_module.make_value_estimator(gamma=0.99)
+    target = SoftUpdate(loss_module, tau=0.005)
+    groups = (loss_module.actor_network_params, loss_module.qvalue_network_params)
+    parameters = [list(g.flatten_keys().values()) for g in groups]
+    optimizers = [torch.optim.Adam(p, 3e-4) for p in (*parameters, [loss_module.log_alpha])]
+    batch = TensorDict(
+        {
+            "observation": torch.randn(batch_size, OBS),
+            "action": torch.rand(batch_size, ACTIONS) * 2 - 1,
+            "next": {
+                "observation": torch.randn(batch_size, OBS),
+                "reward": torch.randn(batch_size, 1),
+                "done": torch.zeros(batch_size, 1, dtype=torch.bool),
+                "terminated": torch.zeros(batch_size, 1, dtype=torch.bool),
+            },
+        },
+        [batch_size],
+    )
+
+    def update():
+        losses = loss_module(batch)
+        for optimizer, name in zip(optimizers, ("loss_actor", "loss_qvalue", "loss_alpha"), strict=True):
+            optimizer.zero_grad()
+            losses[name].backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    step = torch.compile(update) if compile else update
+
+    def updates(n):
+        for _ in range(n):
+            step()
+            target.step()
+
+    return updates, "torchrl"
+
+
+CONTESTANTS = {"floor": floor, "ours": ours, "stable-baselines3": stable_baselines3, "sbx": sbx, "torchrl": torchrl}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=CONTESTANTS)
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--batch_size", type=int)
+    parser.add_argument("--h", type=int, default=1)
+    parser.add_argument("--layer_norm", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--warmup", type=int)
+    args = parser.parse_args()
+    options = {"h": args.h, "layer_norm": args.layer_norm, "compile": args.compile}
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, whatever a library would like
+    started = time.perf_counter()
+    updates, package = CONTESTANTS[args.name](args.width, args.batch_size, **options)
+    updates(args.warmup)
+    version = importlib.metadata.version(package)
+    print(json.dumps({"package": f"{package} {version}", "start_s": time.perf_counter() - started}), flush=True)
+    for line in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        updates(int(line))
+        print(json.dumps({"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Time of one SAC update, ours against other packages and against the matrix products alone: `make bench`.
+
+Each contestant is a process of its own with one thread on one core. They take turns, round after round, so that a
+noisy machine slows them all; medians over rounds. CPU time is the steadier number on a shared machine.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "JAX_PLATFORMS": "cpu",
+}
+# width, batch size, updates a round
+SIZES = {"256": (256, 256, 30), "1024": (1024, 1024, 2)}
+# label: (name, flags, whether it is a peer)
+CONTESTANTS = {
+    "matrix products": ("floor", [], False),
+    "ours, h = 1": ("ours", ["--compile"], False),
+    "ours, h = 1, LayerNorm": ("ours", ["--compile", "--layer_norm"], False),
+    "ours, h = 5": ("ours", ["--compile", "--h", "5"], False),
+    "ours, h = 5, LayerNorm": ("ours", ["--compile", "--h", "5", "--layer_norm"], False),
+    "ours, h = 10": ("ours", ["--compile", "--h", "10"], False),
+    "ours, h = 16": ("ours", ["--compile", "--h", "16"], False),
+    "ours, h = 1, eager": ("ours", [], False),
+    "ours, h = 1, LayerNorm, eager": ("ours", ["--layer_norm"], False),
+    "ours, h = 5, eager": ("ours", ["--h", "5"], False),
+    "ours, h = 5, LayerNorm, eager": ("ours", ["--h", "5", "--layer_norm"], False),
+    "stable-baselines3": ("stable-baselines3", [], True),
+    "sbx (JAX)": ("sbx", [], True),
+    "torchrl": ("torchrl", [], True),
+    "torchrl, compiled": ("torchrl", ["--compile"], True),
+}
+
+
+def start(label, width, batch_size, updates):
+    """The contestant's process and its announcement, or None and what went wrong."""
+    name, flags, is_peer = CONTESTANTS[label]
+    python = PEERS_PYTHON if is_peer else sys.executable
+    sizes = ["--width", width, "--batch_size", batch_size, "--warmup", updates]
+    command = [python, "-m", "profiling.contestant", name, *sizes, *flags]
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | ONE_THREAD,
+        cwd=ROOT,
+    )
+    for line in process.stdout:
+        if line.startswith('{"package"'):
+            return process, json.loads(line)
+    return None, {"failed": f"exit status {process.wait()}"}
+
+
+def measure(size, labels, rounds):
+    """{label: seconds an update, wall and CPU, medians over rounds}."""
+    width, batch_size, updates = SIZES[size]
+    running, results = {}, {}
+    for label in labels:
+        process, results[label] = start(label, width, batch_size, updates)
+        if process:
+            running[label] = process
+    samples = {label: [] for label in running}
+    for _ in range(rounds):
+        for label, process in running.items():
+            process.stdin.write(f"{updates}\n")
+            process.stdin.flush()
+            samples[label].append(json.loads(process.stdout.readline()))
+    for label, process in running.items():
+        process.stdin.close()
+        process.wait()
+        for clock in ("wall", "cpu"):
+            results[label][f"{clock}_ms"] = 1e3 * statistics.median(s[clock] for s in samples[label]) / updates
+    return results
+
+
+def table(results):
+    """Milliseconds an update and ratios of CPU time: over the matrix products, and of each to ours at h = 1."""
+    lines = [f"{'':30} {'wall ms':>8} {'CPU ms':>8} {'/ products':>10} {'/ ours h=1':>10} {'start s':>8}"]
+    reference = [results.get(label, {}).get("cpu_ms", float("nan")) for label in ("matrix products", "ours, h = 1")]
+    for label, result in results.items():
+        if "failed" in result:
+            lines.append(f"{label:30} {result['failed']}")
+            continue
+        cpu = result["cpu_ms"]
+        ratios = "".join(f" {cpu / base:10.2f}" for base in reference)
+        lines.append(f"{label:30} {result['wall_ms']:8.2f} {cpu:8.2f}{ratios} {result['start_s']:8.1f}")
+    return "\n".join(lines)
+
+
+def main():
+    """Measure, print the tables and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="units a layer (default: both)")
+    parser.add_argument(
+        "--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), help="contestants (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="rounds (default: 9)")
+    parser.add_argument("--output", help="JSON file to write, e.g. results/bench/learner.json (default: none)")
+    args = parser.parse_args()
+    record = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "rounds": args.rounds}
+    for size in args.sizes:
+        width, batch_size, _ = SIZES[size]
+        record[size] = measure(size, args.only, args.rounds)
+        print(f"\n{width} units, batch {batch_size}, O = 17, A = 6, one thread\n{table(record[size])}", flush=True)
+    if args.output:
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.output).write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

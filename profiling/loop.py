@@ -1,0 +1,116 @@
+"""Where the time of a training step goes: act, environment, add, sample, update, log.
+
+Runs train.py's own loop with a stopwatch around each part, once gradients are compiled; videos, evaluations and the
+steps before are left out.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+SEED_STEPS, WARM_UP, STEPS = 1000, 1100, 3000
+PARTS = ("act", "environment", "add", "sample", "update", "log")
+
+
+class Stopwatch:
+    """Seconds spent in wrapped methods, by part; only the outermost of nested calls counts."""
+
+    def __init__(self):
+        self.seconds = defaultdict(float)
+        self._running = False
+
+    def wrap(self, owner, name, part):
+        function = getattr(owner, name)
+
+        def timed(*args, **kwargs):
+            if self._running:
+                return function(*args, **kwargs)
+            self._running = True
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds[part] += time.perf_counter() - started
+                self._running = False
+
+        setattr(owner, name, timed)
+
+
+def measure(task, flags):
+    """Microseconds a step of each part."""
+    import rollout
+    import train
+    from agent import SACAgent
+    from agent.chunking import ChunkExecutor
+    from envs import DMControlEnv
+    from flags import parse_args
+    from logger import Logger
+    from replay_buffer import ReplayBuffer
+
+    watch = Stopwatch()
+    methods = [
+        (ChunkExecutor, "__call__", "act"),
+        (DMControlEnv, "step", "environment"),
+        (DMControlEnv, "reset", "environment"),
+        (ReplayBuffer, "add", "add"),
+        (ReplayBuffer, "sample", "sample"),
+        (SACAgent, "update", "update"),
+    ]
+    methods += [(Logger, name, "log") for name in ("step", "record_update", "log_train", "log_eval")]
+    originals = [getattr(owner, name) for owner, name, _ in methods]
+    evaluation = rollout.evaluate
+    rollout.evaluate = lambda *args, **kwargs: {"step": kwargs["step"], "return": 0.0, "k": 0.0}
+    for method in methods:
+        watch.wrap(*method)
+    started, update = [], SACAgent.update
+
+    def start(agent, batch):
+        if agent.num_updates == WARM_UP:
+            watch.seconds.clear()
+            started.append(time.perf_counter())
+        return update(agent, batch)
+
+    SACAgent.update = start
+    command = f"--env {task} --num_train_steps {SEED_STEPS + WARM_UP + STEPS} --num_seed_steps {SEED_STEPS}"
+    command += " --no-save_video --compile on"
+    try:
+        train.train(parse_args([*command.split(), *flags]))
+        total = time.perf_counter() - started[0]
+    finally:
+        rollout.evaluate = evaluation
+        for (owner, name, _), original in zip(methods, originals, strict=True):
+            setattr(owner, name, original)
+    result = {part: 1e6 * watch.seconds[part] / STEPS for part in PARTS}
+    return result | {"other": 1e6 * total / STEPS - sum(result.values())}
+
+
+def main():
+    """Measure each task, print a table and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", default=["cheetah_run", "humanoid_run"], help="DM Control tasks")
+    parser.add_argument("--output", help="JSON file to write (default: none)")
+    args, flags = parser.parse_known_args()
+    record = {}
+    home = os.getcwd()
+    for task in args.tasks:
+        with tempfile.TemporaryDirectory() as scratch:
+            os.chdir(scratch)  # run directories go here
+            record[task] = measure(task, flags)
+            os.chdir(home)
+    print(f"\nmicroseconds a step {' '.join(flags)}\n{'':14}" + "".join(f"{part:>12}" for part in (*PARTS, "other")))
+    for task, parts in record.items():
+        print(f"{task:14}" + "".join(f"{value:12.0f}" for value in parts.values()))
+        overhead = sum(parts[part] for part in ("act", "add", "sample", "log"))
+        share = overhead / (sum(parts.values()) - parts["environment"])
+        print(f"{'':14}act + add + sample + log: {share:.1%} of a step without the environment")
+    if args.output:
+        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
+        Path(args.output).write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

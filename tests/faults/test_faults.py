@@ -1,0 +1,481 @@
+"""Everything that can go wrong with a run: real processes, real signals, real limits."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envs import make_env
+from flags import parse_args
+from replay_buffer import ReplayBuffer
+from storage.checkpoint import Checkpoints
+from tests.integration.test_train import ROOT, SMALL, rows, run_dir, train, trajectory
+
+TRAIN = [sys.executable, str(ROOT / "train.py")]
+PENDULUM = ["--env", "Pendulum-v1", "--num_seed_steps", "100", "--num_eval_episodes", "1", *SMALL]
+RESUMED = [
+    *PENDULUM,
+    "--updates_per_step",
+    "0.5",
+    "--num_train_steps",
+    "1700",
+    "--eval_frequency",
+    "500",
+    "--checkpoint_frequency",
+    "200",
+]
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and limits")
+
+
+def start(cwd, *flags, **options):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*TRAIN, *map(str, flags)], cwd=cwd, **pipes | options)
+
+
+def wait_for(condition, timeout=120):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def the_run(cwd):
+    (directory,) = cwd.glob("exp/*")
+    return directory
+
+
+def num_rows(cwd):
+    return sum(len(path.read_text().splitlines()) - 1 for path in cwd.glob("exp/*/train.csv"))
+
+
+def checkpoint_steps(cwd):
+    return sorted(int(path.stem) for path in cwd.glob("exp/*/checkpoints/*.checkpoint"))
+
+
+def assert_same_runs(first, second):
+    """Weights, train.csv but its two timing columns, and eval.csv: bit for bit."""
+    (rows_1, weights_1), (rows_2, weights_2) = trajectory(first), trajectory(second)
+    assert rows_1 == rows_2
+    assert weights_1.keys() == weights_2.keys()
+    assert all(torch.equal(weights_1[name], weights_2[name]) for name in weights_1)
+    assert (first / "eval.csv").read_text() == (second / "eval.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return run_dir(tmp_path_factory.mktemp("undisturbed"), *RESUMED)
+
+
+def kill_and_resume(cwd, flags, pauses):
+    """Run with `--resume auto`, killed after each pause, counted from the first sign of life; then to the end."""
+    kills = 0
+    for pause in pauses:
+        before = num_rows(cwd)
+        process = start(cwd, *flags, "--resume", "auto")
+        wait_for(lambda process=process, before=before: process.poll() is not None or num_rows(cwd) > before)
+        time.sleep(pause)
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    result = train(cwd, *flags, "--resume", "auto")
+    assert result.returncode == 0, result.stderr
+    return kills
+
+
+@posix
+def test_killed_at_random_instants(tmp_path, undisturbed):
+    rng = random.Random(1)
+    kills = kill_and_resume(tmp_path, RESUMED, [rng.uniform(0, 1) for _ in range(3)])
+    assert kills == 3
+    assert_same_runs(the_run(tmp_path), undisturbed)
+
+
+@posix
+@pytest.mark.faults
+def test_killed_twenty_times_with_compiled_gradients(tmp_path):
+    """Several thousand steps of the default algorithm on a DM Control task, compilation in the middle."""
+    flags = ["--env", "cheetah_run", "--num_train_steps", 20_500, "--num_seed_steps", 1000, "--eval_frequency", 4000]
+    flags += ["--num_eval_episodes", 1, "--checkpoint_frequency", 500, "--compile", "on", *SMALL]
+    (tmp_path / "once").mkdir(), (tmp_path / "often").mkdir()
+    once = run_dir(tmp_path / "once", *flags)
+    rng, kills = random.Random(2), 0
+    while kills < 20 and not list((tmp_path / "often").glob("exp/*/policy.pt")):
+        process = start(tmp_path / "often", *flags, "--resume", "auto")
+        wait_for(lambda process=process: process.poll() is not None or "run directory" in process.stdout.readline())
+        time.sleep(rng.uniform(0.5, 12))
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    result = train(tmp_path / "often", *flags, "--resume", "auto")
+    assert result.returncode == 0, result.stderr
+    assert kills == 20
+    assert_same_runs(the_run(tmp_path / "often"), once)
+
+
+@posix
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_at_the_end_of_the_episode(tmp_path, undisturbed, number, status):
+    process = start(tmp_path, *RESUMED, "--checkpoint_frequency", 100_000)
+    wait_for(lambda: num_rows(tmp_path) >= 3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert errors == "stopping at the end of the episode; once more stops at once\n"
+    step = int(rows(the_run(tmp_path) / "train.csv")[-1]["step"])
+    assert checkpoint_steps(tmp_path) == [0, step] and 600 <= step < 1700
+    result = train(tmp_path, "--resume", the_run(tmp_path).relative_to(tmp_path))
+    assert result.returncode == 0 and f"continued from step {step}" in result.stdout
+    assert_same_runs(the_run(tmp_path), undisturbed)
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_signal_ends_at_once(tmp_path, undisturbed, number):
+    process = start(tmp_path, *RESUMED)
+    wait_for(lambda: num_rows(tmp_path) >= 3)
+    process.send_signal(number)
+    process.stderr.readline()
+    process.send_signal(number)
+    assert process.wait(timeout=10) in (-number, 128 + number)  # the episode may have ended in between
+    assert train(tmp_path, *RESUMED, "--resume", "auto").returncode == 0
+    assert_same_runs(the_run(tmp_path), undisturbed)
+
+
+def limited(size):
+    import resource
+
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@posix
+@pytest.mark.parametrize(
+    "size, flags, named",
+    [
+        (20_000, ["--checkpoint_frequency", "200"], r"checkpoints/\S+ \([\d,]+ bytes\)"),
+        (4000, ["--checkpoint_frequency", "0", "--log_frequency", "1"], r"train\.csv"),
+        (9000, ["--checkpoint_frequency", "0", "--log_save_tb"], r"events\.out\.tfevents\.\*"),
+    ],
+)
+def test_a_full_disk(tmp_path, size, flags, named):
+    """Nothing may be longer than `size` bytes: checkpoint, CSV, TensorBoard."""
+    flags = [*PENDULUM, "--num_train_steps", "20000", "--num_seed_steps", "19000", "--eval_frequency", "20000", *flags]
+    process = start(tmp_path, *flags, preexec_fn=limited(size))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    (sentence,) = errors.splitlines()
+    assert re.search(rf"cannot write exp/[^/]+/{named}: File too large", sentence)
+    assert re.search(r"; [\d,]+ bytes are free$", sentence)
+
+
+@posix
+def test_a_full_disk_under_a_video(tmp_path, renderer):
+    flags = ["--env", "cartpole_swingup", "--action_repeat", "5", "--num_train_steps", "20", "--num_seed_steps", "20"]
+    flags += [*SMALL, "--save_video", "--eval_frequency", "10", "--num_eval_episodes", "1"]
+    process = start(tmp_path, *flags, "--checkpoint_frequency", "0", preexec_fn=limited(12_000))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert re.search(r"video/10\.mp4 \(1,048,576 bytes\): File too large", errors), errors
+    assert os.listdir(the_run(tmp_path) / "video") == []
+
+
+def test_a_directory_that_cannot_be_made_is_refused_at_once(tmp_path):
+    for name, make in {
+        "a file in its place": lambda cwd: (cwd / "exp").write_text(""),
+        "a parent that is missing": lambda cwd: (cwd / "exp").symlink_to("/nowhere/exp"),
+        "read-only": lambda cwd: (cwd / "exp").symlink_to("/proc/self"),
+    }.items():
+        cwd = tmp_path / name
+        cwd.mkdir()
+        make(cwd)
+        result = train(cwd, *PENDULUM)
+        assert result.returncode == 2 and result.stdout == "", name
+        (sentence,) = result.stderr.splitlines()
+        assert "cannot create exp/" in sentence
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A run that was stopped after some episodes."""
+    process = start(tmp_path, *RESUMED)
+    wait_for(lambda: num_rows(tmp_path) >= 4)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    return tmp_path
+
+
+@posix
+def test_resuming(interrupted, undisturbed):
+    """What is refused, what may change, and what happens to the logs."""
+    directory = the_run(interrupted)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    differing = ["--env", "MountainCarContinuous-v0", "--chunk_size", "3", "--hidden_dim", "33", "--critic_lr", "1e-3"]
+    result = train(interrupted, "--resume", directory, *differing)
+    assert result.returncode == 2
+    (sentence,) = result.stderr.splitlines()
+    for difference in (
+        "--env is Pendulum-v1 there, not MountainCarContinuous-v0",
+        "--chunk_size is 5 there, not 3",
+        "--hidden_dim is 32 there, not 33",
+        "--critic_lr is 0.0003 there, not 0.001",
+    ):
+        assert difference in sentence
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+
+    # Rows after the checkpoint, as a killed run leaves them, the last one half-written.
+    with open(directory / "train.csv", "a") as file:
+        line = (directory / "train.csv").read_text().splitlines()[-1]
+        file.write(line.replace(line.split(",")[0], "1650", 1) + "\r\n" + line[:3])
+    assert train(interrupted, "--resume", directory, "--num_train_steps", 1800, "--log_save_tb").returncode == 0
+    record = json.loads((directory / "args.json").read_text())
+    assert record["finished"] == 1800 and record["args"]["num_train_steps"] == 1800
+    assert [entry["step"] for entry in record["resumed"]] == [checkpoint_steps_of(before)]
+    assert [int(r["step"]) for r in rows(directory / "train.csv")] == list(range(200, 1801, 200))
+    assert trajectory(directory)[0][:8] == trajectory(undisturbed)[0]  # of 1,700 steps
+    assert [r["step"] for r in rows(directory / "eval.csv")] == ["500", "1000", "1500", "1800"]
+
+    again = train(interrupted, *RESUMED, "--num_train_steps", 1800, "--resume", "auto")
+    assert again.returncode == 0 and "has finished: 1800 of 1800 steps" in again.stdout
+
+
+def checkpoint_steps_of(files):
+    return max(int(path.stem) for path in files if path.suffix == ".checkpoint")
+
+
+@posix
+def test_a_damaged_checkpoint_costs_a_warning(interrupted, undisturbed):
+    directory = the_run(interrupted)
+    newest = max(directory.glob("checkpoints/*.checkpoint"))
+    newest.write_bytes(newest.read_bytes()[:-10])
+    result = train(interrupted, "--resume", directory)
+    assert result.returncode == 0
+    assert result.stderr.count("\n") == 1 and newest.name in result.stderr and "it is not whole" in result.stderr
+    assert_same_runs(directory, undisturbed)
+
+
+@posix
+def test_without_any_checkpoint_there_is_nothing_to_resume(interrupted):
+    directory = the_run(interrupted)
+    shutil.rmtree(directory / "checkpoints")
+    result = train(interrupted, "--resume", directory)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "checkpoints holds no checkpoint" in result.stderr
+
+
+@posix
+def test_flags_that_were_edited_are_noticed(interrupted):
+    path = the_run(interrupted) / "args.json"
+    record = json.loads(path.read_text())
+    record["args"]["hidden_dim"] = 16
+    path.write_text(json.dumps(record))
+    result = train(interrupted, "--resume", the_run(interrupted))
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "args.json has other flags than the checkpoint beside it" in result.stderr
+
+
+@posix
+def test_a_checkpoint_of_a_gpu_loads_on_a_cpu(interrupted):
+    directory = the_run(interrupted)
+    buffer = ReplayBuffer(3, 1, 2 * 1700 + 1, 5, 0.99, False, "cpu", np.random.default_rng())
+    checkpoints = Checkpoints(directory)
+    step, state, _ = checkpoints.load(buffer)
+    state["agent"] |= {"device": "cuda", "plan_generator": torch.zeros(16, dtype=torch.uint8)}
+    state["agent"]["update_generator"] = state["agent"]["plan_generator"]
+    state["conditions"]["device"] = "cuda"
+    checkpoints.save(step, state, buffer)
+    result = train(interrupted, "--resume", directory)
+    assert result.returncode == 0
+    (warning,) = result.stderr.splitlines()
+    assert "device was cuda and is cpu: the run will not continue bit for bit" in warning
+
+
+def test_another_number_of_threads_is_said(tmp_path):
+    flags = [*PENDULUM, "--num_train_steps", 400, "--eval_frequency", 400]
+    assert train(tmp_path, *flags).returncode == 0
+    result = train(tmp_path, *flags, "--resume", "auto", "--num_train_steps", 600, "--num_threads", 2)
+    assert result.returncode == 0
+    assert "num_threads was 1 and is 2: the run will not continue bit for bit" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "fault, cause",
+    [
+        ("reward", r"step 75: the environment's reward is not finite: nan"),
+        ("observation", r"step 75: the environment's observation is not finite: \[.*inf"),
+        ("loss", r"step \d+: training has diverged: critic_loss is inf"),
+    ],
+)
+def test_what_is_not_finite_stops_the_run(tmp_path, fault, cause):
+    flags = ["--env", f"tests.envs.faulty:Faulty-{fault}-v0", "--num_train_steps", 500, "--num_seed_steps", 40, *SMALL]
+    result = train(tmp_path, *flags, "--log_frequency", 1, "--checkpoint_frequency", 30)
+    assert result.returncode == 1
+    (sentence,) = result.stderr.splitlines()
+    assert re.search(cause, sentence)
+    buffer = ReplayBuffer(3, 2, 1001, 5, 0.99, False, "cpu", np.random.default_rng())
+    step, state, _ = Checkpoints(the_run(tmp_path)).load(buffer)
+    assert step == 60
+    assert np.isfinite(buffer.rows).all()
+    assert all(torch.isfinite(weight).all() for weight in state["agent"]["critic"].values())
+
+
+def test_an_action_that_is_not_finite_stops_the_run(tmp_path):
+    """Between two logged updates the policy itself may break first."""
+    flags = ["--env", "tests.envs.faulty:Faulty-loss-v0", "--num_train_steps", 5000, "--num_seed_steps", 40, *SMALL]
+    result = train(tmp_path, *flags, "--log_frequency", 100_000, "--checkpoint_frequency", 30)
+    assert result.returncode == 1
+    assert re.search(r"step \d+: (the policy's action is not finite|training has diverged: not all)", result.stderr)
+    assert checkpoint_steps(tmp_path)[-1] < 5000
+
+
+def test_a_simulation_that_diverges_ends_the_episode():
+    env = make_env("cheetah_run")
+    first, _ = env.reset(seed=0)
+    before, *_ = env.step(np.zeros(6))
+    env.unwrapped._env.physics.data.qvel[:] = 1e20
+    obs, reward, terminated, truncated, info = env.step(np.zeros(6))
+    assert np.array_equal(obs, before) and reward == 0.0 and terminated and not truncated and info["diverged"]
+    assert np.isfinite(env.reset()[0]).all() and np.isfinite(env.step(np.zeros(6))[0]).all()
+
+
+def test_more_memory_than_there_is(tmp_path):
+    flags = ["--env", "Pendulum-v1", "--num_train_steps", "1e12", "--replay_buffer_capacity", "1e12"]
+    result = train(tmp_path, *flags, "--no-save_video")
+    assert result.returncode == 2
+    (sentence,) = result.stderr.splitlines()
+    assert re.search(r"--replay_buffer_capacity: .* take 24,000.0 GB of memory; there are [\d.,]+ GB", sentence)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_chunk_longer_than_an_episode(tmp_path):
+    for name, longest in (("Pendulum-v1", 200), ("cheetah_run", 1000)):
+        result = train(tmp_path, "--env", name, "--chunk_size", longest + 1, "--no-save_video")
+        assert result.returncode == 2 and result.stderr.count("\n") == 1
+        assert f"--chunk_size: {longest + 1} is longer than an episode of {longest} steps" in result.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_cuda_without_cuda(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is CUDA")
+    result = train(tmp_path, "--env", "Pendulum-v1", "--device", "cuda", "--no-save_video")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "--device: cuda is not usable" in result.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@posix
+def test_the_second_run_on_a_directory_is_refused(tmp_path, undisturbed):
+    process = start(tmp_path, *RESUMED)
+    wait_for(lambda: num_rows(tmp_path) >= 1)
+    process.send_signal(signal.SIGSTOP)
+    for flags in (["--resume", the_run(tmp_path)], [*RESUMED, "--resume", "auto"]):
+        result = train(tmp_path, *flags)
+        assert result.returncode == 2
+        (sentence,) = result.stderr.splitlines()
+        assert (
+            "another process is using exp/" in sentence or f"another process is using {the_run(tmp_path)}" in sentence
+        )
+    process.send_signal(signal.SIGCONT)
+    process.communicate()
+    assert process.returncode == 0
+    assert_same_runs(the_run(tmp_path), undisturbed)
+
+
+@posix
+def test_a_reader_that_leaves_does_not_stop_the_run(tmp_path, undisturbed):
+    process = start(tmp_path, *RESUMED)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 0
+    assert_same_runs(the_run(tmp_path), undisturbed)
+
+
+FFMPEG = """#!{python}
+import os, sys
+if "/video/" not in sys.argv[-1]:  # not a video of the run
+    os.execv({real!r}, [{real!r}, *sys.argv[1:]])
+sys.stdin.buffer.read({eaten})
+"""
+
+
+@posix
+@pytest.mark.parametrize("eaten", [0, 20_000, 10_000_000])
+def test_an_ffmpeg_that_dies_costs_the_video(tmp_path, eaten):
+    """At once, in mid-video, or without having written anything at the end."""
+    import imageio_ffmpeg
+
+    stub = tmp_path / "ffmpeg"
+    stub.write_text(FFMPEG.format(python=sys.executable, real=imageio_ffmpeg.get_ffmpeg_exe(), eaten=eaten))
+    stub.chmod(0o755)
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    flags = ["--env", "tests.envs.scripted:Scripted-v0", "--num_train_steps", 40, "--num_seed_steps", 40, *SMALL]
+    flags += ["--eval_frequency", 10, "--num_eval_episodes", 1, "--save_video"]
+    result = train(cwd, *flags, IMAGEIO_FFMPEG_EXE=str(stub))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "warning: a video is missing: ffmpeg failed\n"
+    assert os.listdir(the_run(cwd) / "video") == []
+    assert len(rows(the_run(cwd) / "eval.csv")) == 4
+
+
+def test_no_ffmpeg(tmp_path):
+    flags = ["--env", "tests.envs.scripted:Scripted-v0", "--num_train_steps", 20, "--num_seed_steps", 20, *SMALL]
+    result = train(tmp_path, *flags, "--save_video", IMAGEIO_FFMPEG_EXE="/nonexistent/ffmpeg")
+    assert result.returncode == 0
+    assert result.stderr.count("\n") == 1 and "training without video" in result.stderr
+
+
+ANY_INT, ANY_FLOAT = st.integers(-5, 10**7), st.floats() | st.sampled_from([0.0, 0.5, 1.0, -1.0])
+# What each flag may be, written down a second time.
+ACCEPTED = {
+    **dict.fromkeys(
+        "num_threads num_train_steps eval_frequency num_eval_episodes action_repeat chunk_size batch_size hidden_dim "
+        "hidden_depth actor_update_frequency critic_target_update_frequency log_frequency".split(),
+        (ANY_INT, lambda x: x >= 1),
+    ),
+    **dict.fromkeys("seed num_seed_steps checkpoint_frequency".split(), (ANY_INT, lambda x: x >= 0)),
+    "replay_buffer_capacity": (ANY_INT, lambda x: x >= 2),
+    "video_size": (ANY_INT, lambda x: x >= 16 and x % 2 == 0),
+    "video_fps": (ANY_FLOAT, lambda x: 1 <= x < float("inf")),
+    **dict.fromkeys(["confidence_threshold", "commit_epsilon"], (ANY_FLOAT, lambda x: 0 <= x <= 1)),
+    **dict.fromkeys(["noise_correlation", "discount"], (ANY_FLOAT, lambda x: 0 <= x < 1)),
+    "confidence_margin": (ANY_FLOAT, lambda x: 0 <= x < float("inf")),
+    "critic_tau": (ANY_FLOAT, lambda x: 0 < x <= 1),
+    "target_entropy": (ANY_FLOAT, lambda x: abs(x) < float("inf")),
+    **dict.fromkeys(
+        "updates_per_step init_temperature actor_lr confidence_lr critic_lr alpha_lr".split(),
+        (ANY_FLOAT, lambda x: 0 < x < float("inf")),
+    ),
+}
+
+
+@given(
+    given_flags=st.lists(st.sampled_from(sorted(ACCEPTED)), unique=True, max_size=4),
+    data=st.data(),
+)
+@settings(max_examples=500, deadline=None)
+def test_500_random_flag_sets(given_flags, data):
+    values = {name: data.draw(ACCEPTED[name][0], label=name) for name in given_flags}
+    argv = ["--env", "x", *(f"--{name}={value!r}" for name, value in values.items())]
+    steps = {"num_train_steps": 1_000_000, "num_seed_steps": 2500, "batch_size": 128, "replay_buffer_capacity": 10**6}
+    steps |= values
+    acceptable = all(ACCEPTED[name][1](value) for name, value in values.items())
+    acceptable &= steps["num_seed_steps"] <= steps["num_train_steps"]
+    acceptable &= steps["batch_size"] <= steps["replay_buffer_capacity"]
+    try:
+        args = parse_args(argv)
+    except SystemExit as end:
+        assert end.code == 2 and not acceptable
+    else:
+        assert acceptable
+        assert {name: getattr(args, name) for name in values} == values

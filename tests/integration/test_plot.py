@@ -1,0 +1,253 @@
+"""Numbers against arithmetic; the command as a process of its own, on files written here."""
+
+import csv
+import itertools
+import json
+import subprocess
+import sys
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+import plot
+from plot import Curve, aggregate
+from tests.integration.test_train import ROOT
+
+
+def curves(*ys, x=(10, 20)):
+    return [Curve("t", "s", str(i), np.array(x), np.array(y)) for i, y in enumerate(ys)]
+
+
+def test_mean_over_seeds_with_the_exact_bootstrap_interval():
+    """Four seeds have 256 equally likely resamples: quantiles of their means are known."""
+    values = [1.0, 2.0, 6.0, 11.0]
+    x, value, low, high = aggregate(curves(*[(v, 10 * v) for v in values]), "mean")
+    means = [np.mean(resample) for resample in itertools.product(values, repeat=4)]
+    assert x.tolist() == [10, 20] and value == pytest.approx([5.0, 50.0])
+    for at, scale in ((0, 1), (1, 10)):
+        # 9,999 drawn resamples: within half a percent of the exact probabilities.
+        for got, probability in ((low[at], 0.025), (high[at], 0.975)):
+            nearest = [scale * q for q in np.quantile(means, [probability - 0.005, probability + 0.005])]
+            assert nearest[0] <= got <= nearest[1]
+
+
+def test_interquartile_mean():
+    x, value, low, high = aggregate(curves(*[(v, v) for v in (-1000.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1000.0)]), "iqm")
+    assert value == pytest.approx([3.5, 3.5])  # of 2, 3, 4, 5
+    assert (low < value).all() and (value < high).all()
+
+
+def test_one_seed_has_no_interval():
+    _, value, low, high = aggregate(curves((1.0, 2.0)), "mean")
+    assert value.tolist() == low.tolist() == high.tolist() == [1.0, 2.0]
+
+
+def test_only_steps_that_all_seeds_have_count():
+    long, short = curves((1.0, 2.0, 3.0), x=(10, 20, 30)) + curves((5.0, 7.0), x=(20, 30))
+    x, value, *_ = aggregate([long, short], "mean")
+    assert x.tolist() == [20, 30] and value.tolist() == [3.5, 5.0]
+
+
+def write(path, columns, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+@pytest.fixture
+def results(tmp_path):
+    rows = [
+        (env, setting, seed, step, step / 100 + seed, 2.5)
+        for env in ("cheetah_run", "walker_run")
+        for setting in ("plain", "adaptive")
+        for seed in (1, 2, 3)
+        for step in (1000, 2000, 3000)
+    ]
+    return write(tmp_path / "eval.csv", ("env", "setting", "seed", "step", "return", "k"), rows)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Training takes an hour per 1,000 steps."""
+    directory = tmp_path / "run"
+    write(directory / "train.csv", ("step", "duration"), [(1000, 3600), (2000, 3600)])
+    write(directory / "eval.csv", ("step", "return", "k"), [(500, 5.0, 1), (2000, 20.0, 2)])
+    record = {"args": {"env": "cheetah_run", "experiment": "mine", "seed": 7}}
+    (directory / "args.json").write_text(json.dumps(record))
+    return directory
+
+
+def test_curves_of_a_run(run):
+    for x, expected in (("steps", [500, 2000]), ("hours", [0.5, 2.0])):
+        curve = plot.run_curve(str(run), x, "return")
+        assert curve[:3] == ("cheetah_run", "mine", "7")
+        assert curve.x.tolist() == expected and curve.y.tolist() == [5.0, 20.0]
+    assert plot.run_curve(str(run), "steps", "k").y.tolist() == [1, 2]
+
+
+def test_curves_of_a_benchmark(results):
+    found = plot.csv_curves(str(results), "steps", "return")
+    assert len(found) == 12
+    assert found[1].setting == "plain" and found[1].y.tolist() == [12.0, 22.0, 32.0]
+
+
+def test_hours_are_read_off_at_equal_times():
+    slow, fast = curves((0.0, 10.0), x=(0.0, 2.0)) + curves((0.0, 40.0), x=(0.0, 4.0))
+    found = plot.on_common_hours([slow, fast])
+    assert [curve.x.tolist() for curve in found] == [[1.0, 2.0]] * 2
+    assert [curve.y.tolist() for curve in found] == [[5.0, 10.0], [10.0, 20.0]]
+
+
+def test_the_figure_shows_every_task_and_setting(results):
+    found = plot.csv_curves(str(results), "steps", "return")
+    reference = [
+        Curve("walker_run", "published", "1", np.array([1000.0, 9000.0]), np.array([1.0, 9.0])),
+        Curve("cheetah_run", "published", "1", np.array([5000.0, 9000.0]), np.array([1.0, 9.0])),  # begins too late
+    ]
+    figure = plot.draw(found, "mean", "steps", "return", reference, {"cheetah_run": 700.0})
+    cheetah, walker = figure.axes
+    assert [panel.get_title() for panel in figure.axes] == ["cheetah_run", "walker_run"]
+    lines = {line.get_label(): line for line in walker.get_lines()}
+    assert set(lines) == {"published SAC", "plain (3)", "adaptive (3)"}
+    assert lines["plain (3)"].get_ydata().tolist() == pytest.approx([12.0, 22.0, 32.0])
+    assert lines["plain (3)"].get_color() != lines["adaptive (3)"].get_color()
+    labels = {line.get_label() for line in cheetah.get_lines()}
+    assert "published D4PG, 1e8 steps" in labels and "published SAC" not in labels
+    assert walker.get_xlim() == (0, 3000)
+    assert lines["published SAC"].get_xdata().tolist() == [1000, 3000]  # later returns do not set the scale
+    assert lines["published SAC"].get_ydata().tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("x", ["steps", "hours"])
+def test_a_single_evaluation_is_a_dot_with_its_interval(x):
+    figure = plot.draw(curves((2.0,), (3.0,), (7.0,), x=(10,)), "mean", x, "return")
+    (panel,) = figure.axes
+    panel.set(xlim=(0, 20), ylim=(0, 8))
+    figure.legends[0].remove()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+
+    def ink(value):
+        """How blue it is there."""
+        column, row = np.round(panel.transData.transform((10, value))).astype(int)
+        red, _, blue = picture[len(picture) - 1 - row, column]
+        return blue - red
+
+    assert ink(4) > 150  # the mean
+    assert ink(1) < ink(2.5) < ink(4) > ink(6.5) > ink(7.5) and min(ink(2.5), ink(6.5)) > 20
+
+
+def test_a_line_has_no_dots():
+    line, *_ = plot.draw(curves((1.0, 2.0)), "mean", "steps", "return").axes[0].get_lines()
+    assert line.get_marker() in ("None", None)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+def test_rliable_agrees(statistic):
+    """Needs `pip install rliable "pandas<3"` beside requirements.txt, else it is skipped.
+
+    With one task, rliable's strata are our seeds. Our 9,999 and their 20,000 resamples leave each quantile uncertain
+    by a probability of sqrt(p (1 - p) (1/9999 + 1/20000)) = 0.002: ours must lie between theirs four times as far to
+    either side.
+    """
+    pytest.importorskip("rliable")
+    from rliable import library, metrics
+
+    scores = np.random.default_rng(1).lognormal(3.0, 1.0, (9, 2))  # (seeds, evaluations)
+    x, value, low, high = aggregate(curves(*scores), statistic)
+    of_one_point = {"mean": metrics.aggregate_mean, "iqm": metrics.aggregate_iqm}[statistic]
+
+    def of_each(scores):
+        return np.array([of_one_point(scores[..., i]) for i in range(2)])
+
+    def theirs(probability):
+        np.random.seed(0)  # rliable draws from there
+        size = 1 - 2 * probability
+        return library.get_interval_estimates(
+            {"": scores[:, None]}, of_each, reps=20_000, confidence_interval_size=size
+        )
+
+    np.testing.assert_allclose(value, theirs(0.025)[0][""], rtol=1e-14)
+    (outer_low, outer_high), (inner_low, inner_high) = (theirs(p)[1][""] for p in (0.025 - 0.008, 0.025 + 0.008))
+    assert (outer_low < low).all() and (low < inner_low).all()
+    assert (inner_high < high).all() and (high < outer_high).all()
+
+
+def command(cwd, *flags):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "plot.py"), *map(str, flags)], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_command_writes_pictures_and_replaces_none(tmp_path, results, run):
+    result = command(tmp_path, results, run, "--statistic", "iqm", "--output", "figures/a")
+    assert result.returncode == 0, result.stderr
+    picture = imageio.imread(tmp_path / "figures" / "a.png")
+    assert picture.shape[1] > 800 and picture.std() > 10
+    assert (tmp_path / "figures" / "a.svg").read_text().startswith("<?xml")
+    before = (tmp_path / "figures" / "a.png").read_bytes()
+    result = command(tmp_path, run, "--output", "figures/a")
+    assert result.returncode == 2 and "figures/a.png exists" in result.stderr
+    assert (tmp_path / "figures" / "a.png").read_bytes() == before
+    assert command(tmp_path, run, "--output", "figures/a", "--replace").returncode == 0
+    assert (tmp_path / "figures" / "a.png").read_bytes() != before
+
+
+def test_the_picture_of_a_sweep(tmp_path):
+    rows = [
+        {"kind": kind, "setting": k, "k": k, "return": 10.0 * k, "return_low": 9.0 * k, "return_high": 12.0 * k}
+        for kind in ("fixed", "confidence", "shuffled")
+        for k in (1, 2)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"title": "mine, step 7", "episodes": 3, "rows": rows}))
+    result = command(tmp_path, "a.json", "--output", "b")
+    assert result.returncode == 0, result.stderr
+    assert imageio.imread(tmp_path / "b.png").std() > 10 and "mine, step 7" in (tmp_path / "b.svg").read_text()
+
+
+def test_the_same_picture_is_the_same_file(tmp_path, results):
+    for name in "ab":
+        assert command(tmp_path, results, "--output", name).returncode == 0
+    for ending in ("png", "svg"):
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+
+
+def test_the_picture_of_several_sweeps(tmp_path):
+    for run, value in ((1, 10.0), (2, 14.0)):
+        rows = [
+            {"kind": kind, "setting": 0.5, "k": 2, "return": value, "return_low": 9.0, "return_high": 15.0}
+            for kind in ("fixed", "confidence", "shuffled")
+        ]
+        (tmp_path / f"{run}.json").write_text(json.dumps({"title": f"mine, seed {run}", "episodes": 3, "rows": rows}))
+    result = command(tmp_path, "1.json", "2.json", "--output", "b")
+    assert result.returncode == 0, result.stderr
+    assert "0 of 2" in result.stdout and "mine, 2 runs" in (tmp_path / "b.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    "make, flags, sentence",
+    [
+        (lambda d: d / "nothing.csv", [], "nothing.csv cannot be read as CSV"),
+        (lambda d: d, [], "is not the directory of a run"),
+        (lambda d: write(d / "x.csv", ("env", "seed"), [("a", 1)]), [], "no column setting and no column step"),
+        (lambda d: write(d / "x.csv", ("env", "setting", "seed", "step", "return"), []), [], "has no rows"),
+        (lambda d: write(d / "x.csv", ("env", "setting", "seed", "step", "return"), [("a", "b", 1, 1, "x")]), [],
+         "column return does not hold numbers only"),
+        (lambda d: d / "eval.csv", ["--x", "hours"], "holds steps only"),
+        (lambda d: d / "eval.csv", ["--reference", "eval.csv"], "no column episode_reward"),
+        (lambda d: d / "eval.csv", ["--y", "k", "--levels", "eval.csv"], "they are returns at steps"),
+        (lambda d: d / "eval.csv", ["eval.csv"], "is there twice"),
+        (lambda d: d / "nothing.json", [], "nothing.json is not a JSON file of evaluate.py --sweep or --calibration"),
+        (lambda d: d / "run" / "args.json", [], "args.json is not a JSON file of evaluate.py --sweep"),
+        (lambda d: d / "eval.csv", ["a.json"], "JSON files and curves are different pictures"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_plotted_is_said(tmp_path, results, make, flags, sentence):
+    result = command(tmp_path, make(tmp_path), *flags)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert sentence in result.stderr
+    assert not (tmp_path / "figures").exists()

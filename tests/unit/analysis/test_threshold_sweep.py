@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from agent.chunking import Plan
+from analysis import threshold_sweep
+from envs import make_env
+from errors import UsageError
+from tests.envs.scripted import episode_return
+
+
+class Planner:
+    """Trusts the second action everywhere, the third on even steps."""
+
+    def plan(self, obs, sample):
+        return Plan(np.zeros((3, 2), np.float32), np.array([1.0, 0.85, 0.75 if obs[0] % 2 == 0 else 0.25]))
+
+
+def test_rows():
+    env = make_env("tests.envs.scripted:Scripted-v0")
+    rows = list(threshold_sweep.rows(Planner(), env, seeds=[5, 6, 7], chunk_size=3))
+    episodes = iter(range(1, 1000))
+    for row in rows:
+        assert row["returns"] == [episode_return(next(episodes)) for _ in range(3)]
+    learned = {row["setting"]: row for row in rows if row["kind"] == "confidence"}
+    assert learned[0.2]["k"] == 3 and learned[0.8]["k"] == 2 and learned[0.9]["k"] == 1
+    assert 2 < learned[0.5]["k"] < 3
+    controls = [row for row in rows if row["kind"] == "shuffled"]
+    assert [row["setting"] for row in controls] == [0.3, 0.4, 0.5, 0.6, 0.7]  # where lengths differ at all
+    for row in controls:
+        assert row["k"] == pytest.approx(learned[row["setting"]]["k"], abs=0.4)
+
+
+def test_shuffled_lengths_are_the_same_lengths_in_another_order():
+    lengths = [1, 1, 2, 3, 3, 3, 5]
+    length = threshold_sweep.shuffled(lengths)
+    drawn = [length(None) for _ in range(70)]
+    for i in range(0, 70, 7):
+        assert sorted(drawn[i : i + 7]) == lengths
+    assert len({tuple(drawn[i : i + 7]) for i in range(0, 70, 7)}) > 5
+
+
+def sweep_of(learned, shuffled, seed=1, task="task"):
+    """A file of one threshold; shuffled is None where all lengths are the same."""
+    rows = [("fixed", 1, 1.0, 5.0), ("confidence", 0.5, 2.0, learned)] + [("shuffled", 0.5, 2.0, shuffled)]
+    rows = [dict(zip(("kind", "setting", "k", "return"), row, strict=True)) for row in rows if row[3] is not None]
+    return {"title": f"{task}, seed {seed}, step 9", "rows": rows}
+
+
+def test_pooled_gains_are_paired_over_runs():
+    runs = [sweep_of(10.0, 9.0, 1), sweep_of(20.0, 17.0, 2), sweep_of(30.0, None, 3), sweep_of(40.0, 38.0, 4)]
+    pooled = threshold_sweep.pool(runs)
+    assert pooled["title"] == "task, 4 runs" and pooled["runs"] == 4
+    assert [(row["kind"], row["return"]) for row in pooled["rows"]] == [
+        ("fixed", 5.0), ("confidence", 25.0), ("shuffled", 23.5)
+    ]  # fmt: skip
+    (gain,) = pooled["gains"]
+    assert gain["gains"] == [1.0, 3.0, 0.0, 2.0] and gain["gain"] == 1.5 and gain["k"] == 2
+    # t = mean / (sd / sqrt(n)); the distribution function of Student's t with 3 degrees of freedom in closed form
+    t = 1.5 / (np.std([1, 3, 0, 2], ddof=1) / 2)
+    x = t / np.sqrt(3)
+    assert gain["p"] == pytest.approx(2 * (0.5 - (x / (1 + x * x) + np.arctan(x)) / np.pi))
+    assert "3 of 4" in threshold_sweep.gains_table(pooled)
+
+
+def test_unlike_sweeps_are_not_pooled():
+    for other in (sweep_of(1.0, 2.0), sweep_of(1.0, 2.0, 2, "other")):
+        with pytest.raises(UsageError, match="of one task with different seeds"):
+            threshold_sweep.pool([sweep_of(1.0, 2.0), other])
+    other = sweep_of(1.0, 2.0, 2)
+    other["rows"][0]["setting"] = 2
+    with pytest.raises(UsageError, match="the same fixed lengths"):
+        threshold_sweep.pool([sweep_of(1.0, 2.0), other])

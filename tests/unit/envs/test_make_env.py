@@ -1,0 +1,165 @@
+import importlib.metadata
+import re
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs as env_module
+from envs import MUJOCO_PIN, check_mujoco, dm_control_tasks, make_env
+from errors import UsageError
+
+TASKS = sorted(dm_control_tasks())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_dm_control_task_constructs_and_steps(name):
+    env = make_env(name)
+    obs, _ = env.reset(seed=0)
+    assert obs.shape == env.observation_space.shape and obs.dtype == np.float32
+    for value in (-1.0, 1.0):
+        action = np.full(env.action_space.shape, value, np.float32)
+        obs, reward, terminated, truncated, _ = env.step(action)
+        assert obs.shape == env.observation_space.shape and np.isfinite(obs).all()
+        assert np.isfinite(reward) and not terminated and not truncated
+
+
+def test_names_are_matched_against_the_suite():
+    for name in ("ball_in_cup_catch", "swimmer_swimmer6", "point_mass_easy", "cartpole_swingup_sparse"):
+        assert name in TASKS
+    assert len(TASKS) > 40
+
+
+@pytest.mark.parametrize("name", ["cheetah_run", "Pendulum-v1", "HalfCheetah-v5", "Gusty-v0"])
+def test_gymnasiums_checker_passes(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # unbounded observations, wrapped environments
+        check_env(make_env(name), skip_render_check=True)
+
+
+@pytest.mark.parametrize(
+    "name, camera, sentence",
+    [
+        ("cheetah_run", "top", "cheetah_run has no camera 'top'; its cameras are 0 side, 1 back"),
+        ("fish_swim", "5", "0 tracking_top, 1 tracking_x, 2 tracking_y, 3 fixed_top, 4 eye"),
+        ("cheetah_run", "-1", "no camera '-1'"),
+        ("HalfCheetah-v5", "0", "HalfCheetah-v5 has no cameras to choose from"),
+    ],
+)
+def test_a_camera_that_is_not_there(name, camera, sentence):
+    with pytest.raises(UsageError, match=f"argument --video_camera: .*{re.escape(sentence)}"):
+        make_env(name, camera=camera)
+
+
+def test_a_time_limit_truncates():
+    env = make_env("reacher_easy")
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(2))[2:4] for _ in range(1000)]
+    assert ends == [(False, False)] * 999 + [(False, True)]
+
+
+def test_a_task_without_time_limit_is_truncated_too():
+    env = make_env("lqr_lqr_2_1")
+    env.reset(seed=0)
+    ends = [env.step(np.ones(1))[2:4] for _ in range(1000)]
+    assert ends == [(False, False)] * 999 + [(False, True)]
+
+
+def test_an_end_by_the_task_terminates():
+    """lqr ends with discount 0 once the state is close to zero."""
+    env = make_env("lqr_lqr_2_1")
+    env.reset(seed=0)
+    with env.unwrapped._env.physics.reset_context():
+        env.unwrapped._env.physics.data.qpos[:] = 0
+    assert env.step(np.zeros(1))[2:4] == (True, False)
+
+
+def test_observations_are_the_tasks_in_order():
+    env = make_env("cheetah_run")
+    obs, _ = env.reset(seed=3)
+    physics = env.unwrapped._env.physics
+    np.testing.assert_allclose(obs, np.concatenate([physics.data.qpos[1:], physics.velocity()]), rtol=1e-6)
+
+
+def test_actions_are_scaled_to_the_actuators():
+    """quadruped's actuators have ranges of their own, Pendulum's torque goes to 2."""
+    env = make_env("quadruped_walk")
+    env.reset(seed=0)
+    spec = env.unwrapped._env.action_spec()
+    for value, expected in ((-1, spec.minimum), (1, spec.maximum), (0, (spec.minimum + spec.maximum) / 2)):
+        env.step(np.full(12, value))
+        np.testing.assert_allclose(env.unwrapped._env.physics.control(), expected, atol=1e-12)
+    env = make_env("Pendulum-v1")
+    env.reset(seed=0)
+    env.step(np.ones(1, np.float32))
+    assert env.unwrapped.last_u == 2
+
+
+def test_seeds_decide_the_whole_sequence_of_episodes():
+    env, other = make_env("ball_in_cup_catch"), make_env("ball_in_cup_catch")
+    for e in (env, other):
+        e.reset(seed=5)
+    assert (env.reset()[0] == other.reset()[0]).all()
+    assert (env.reset(seed=6)[0] != other.reset(seed=7)[0]).any()
+    assert (env.reset(seed=7)[0] == make_env("ball_in_cup_catch").reset(seed=7)[0]).all()
+
+
+class Counter(gym.Env):
+    """Reward t at step t, terminates at step 5."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    metadata = {"render_modes": [], "render_fps": 30}
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.full(1, self.t, np.float32), float(self.t), self.t == 5, False, {}
+
+
+gym.register("Counter-v0", Counter)
+
+
+def test_action_repeat_sums_rewards_and_stops_at_the_end():
+    env = make_env("Counter-v0", action_repeat=3)
+    env.reset()
+    assert env.step(np.zeros(1)) == (3, 6.0, False, False, {})
+    assert env.step(np.zeros(1)) == (5, 9.0, True, False, {})
+    assert env.metadata["render_fps"] == 10
+
+
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("cheetah_rum", "did you mean cheetah_run"),
+        ("HalfCheeta-v5", "did you mean HalfCheetah-v5"),
+        ("no.such.module:Thing-v0", "there is no"),
+        ("xyzzy", "there is no"),
+        ("", "there is no"),
+        ("HalfCheetah-v3", "cannot be made"),
+        ("CartPole-v1", "only bounded real actions|only Box spaces"),
+    ],
+)
+def test_an_unusable_name_is_explained(name, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        make_env(name)
+    assert name in str(error.value)
+
+
+@pytest.mark.parametrize("version, accepted", [("3.17.0", True), ("3.18.1", True), ("4.0.0", False), ("2.3.7", False)])
+def test_a_wrong_mujoco_is_named(version, accepted, monkeypatch):
+    monkeypatch.setattr(env_module.importlib.metadata, "version", lambda _: version)
+    if accepted:
+        check_mujoco()
+    else:
+        with pytest.raises(UsageError, match=f"mujoco {version} .* mujoco=={MUJOCO_PIN}"):
+            check_mujoco()
+
+
+def test_the_pin_is_the_one_that_is_installed():
+    assert importlib.metadata.version("mujoco") == MUJOCO_PIN
