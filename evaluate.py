@@ -99,7 +99,7 @@ def run(args):
         raise UsageError(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
     env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None, args.video_camera)
     video.check_fps(env, args.video_fps)
-    if args.video and (problem := video.why_not_filmed(env)):
+    if args.video and (problem := video.probe_video(env)):
         raise UsageError(f"argument --video: {problem}")
     threshold = flags["confidence_threshold"] if args.confidence_threshold is None else args.confidence_threshold
     seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]

@@ -9,7 +9,7 @@ RECENT_STEPS = 5000
 RECENT_SHARE = 4  # one recent state for so many windows
 
 
-class Reached(NamedTuple):
+class OpenLoopStates(NamedTuple):
     """States that the last RECENT_STEPS reached by the first j < h steps of a plan, executed blind.
 
     A draw that hit another kind of state has j = 0 and means nothing.
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     reward: torch.Tensor  # (B,) sum_{i<j} gamma^i r_{t+i}
     discount: torch.Tensor  # (B,) gamma^j (1 - terminated)
     next_obs: torch.Tensor  # (B, O) s_{t+j}
-    reached: Reached | None  # for h > 1
+    reached: OpenLoopStates | None  # for h > 1
 
 
 class ReplayBuffer:
@@ -141,7 +141,7 @@ class ReplayBuffer:
         states[:, obs_size:-1] = self.rows[index % self.capacity, :obs_size]
         states[:, -1] = steps
         states = torch.from_numpy(states).to(self.device, non_blocking=True)
-        return Reached(states[:, :obs_size], states[:, -1].long(), states[:, obs_size:-1])
+        return OpenLoopStates(states[:, :obs_size], states[:, -1].long(), states[:, obs_size:-1])
 
     def live_rows(self, since=0):
         """The numbers of the rows from `since` on that the ring still holds; exact between two episodes."""

@@ -70,7 +70,7 @@ def train(args):
     import torch
 
     from agent import SACAgent, compilation
-    from agent.chunking import ChunkExecutor, Plan, by_confidence, whole_now_and_then
+    from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit
     from envs import make_env, max_episode_steps, random_state, set_random_state
     from logger import Logger
     from replay_buffer import ReplayBuffer
@@ -92,7 +92,7 @@ def train(args):
     film = args.save_video
     eval_env = make_env(args.env, args.action_repeat, args.video_size if film else None, args.video_camera)
     video.check_fps(eval_env, args.video_fps)
-    if film and (problem := video.why_not_filmed(eval_env)):
+    if film and (problem := video.probe_video(eval_env)):
         warnings.warn(f"training without video: {problem}", stacklevel=1)
         film, eval_env = False, make_env(args.env, args.action_repeat)
     if args.num_threads is None:
@@ -134,7 +134,7 @@ def train(args):
         return Plan(actions, np.ones(args.chunk_size, np.float32))
 
     commit_rng = numpy_generator(args.seed, "commit")
-    length_of = whole_now_and_then(by_confidence(args.confidence_threshold), args.commit_epsilon, commit_rng)
+    length_of = epsilon_commit(by_confidence(args.confidence_threshold), args.commit_epsilon, commit_rng)
     executor = ChunkExecutor(plan, length_of)
     env.action_space.seed(args.seed)
 

@@ -66,7 +66,7 @@ def draw_plan(frame, view):
     return np.asarray(image)
 
 
-def why_not_filmed(env):
+def probe_video(env):
     """Films one frame for nobody: None if that works, else what was in the way, in a sentence."""
     try:
         env.reset(seed=0)

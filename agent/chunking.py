@@ -12,7 +12,7 @@ class Plan(NamedTuple):
     confidences: np.ndarray  # (h,), the first is 1
 
 
-def effective_length(confidences, threshold):
+def executed_length(confidences, threshold):
     """k = 1 + the number of consecutive i = 2, 3, ... with c_i >= threshold.
 
     Args:
@@ -27,10 +27,10 @@ def effective_length(confidences, threshold):
 
 def by_confidence(threshold):
     """Plan -> its effective length."""
-    return lambda plan: int(effective_length(plan.confidences, threshold))
+    return lambda plan: int(executed_length(plan.confidences, threshold))
 
 
-def whole_now_and_then(length, epsilon, rng):
+def epsilon_commit(length, epsilon, rng):
     """As length, but with probability epsilon, drawn from rng (a numpy Generator), the whole plan."""
     return lambda plan: len(plan.actions) if rng.random() < epsilon else length(plan)
 

@@ -17,7 +17,7 @@ def advantage(actor, critic, reached, noise, alpha):
 
     Args:
         actor, critic: of the agent.
-        reached: `replay_buffer.Reached`; only sensible where 1 <= j < h.
+        reached: `replay_buffer.OpenLoopStates`; only sensible where 1 <= j < h.
         noise: (R, A), standard normal.
         alpha: temperature.
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from agent import confidence
 from agent.actor import Actor
-from agent.chunking import Plan, effective_length
+from agent.chunking import Plan, executed_length
 from agent.compilation import compiled
 from agent.critic import Critic
 from utils import torch_generator
@@ -239,7 +239,7 @@ class SACAgent:
     def _value(self, obs, noise, alpha):
         """V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s), (B,)."""
         actions, log_prob, logits = self.actor.sample(obs, noise)
-        k = effective_length(self._confidences(logits), self.confidence_threshold)
+        k = executed_length(self._confidences(logits), self.confidence_threshold)
         entropy_cost = alpha * self._prefix_sum(self.discounts * log_prob, k)
         return self.critic_target(obs, actions, k).min(0).values - entropy_cost
 

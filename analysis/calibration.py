@@ -17,7 +17,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 from agent.chunking import ChunkExecutor, Plan
 from envs.snapshot import reseed, restore, snapshot
 from errors import UsageError
-from replay_buffer import Reached
+from replay_buffer import OpenLoopStates
 from rollout import episode_seed, mean_interval
 
 NUM_GROUPS = 10  # of pairs, by what was predicted
@@ -135,7 +135,7 @@ def _branch(env, executor, obs, action, discount, horizon):
 def _predict(agent, moments):
     columns = zip(*((m.planned_at, m.steps, m.obs) for m in moments), strict=True)
     planned_at, steps, obs = (torch.from_numpy(np.array(column)) for column in columns)
-    return agent.predict_advantage(Reached(planned_at, steps, obs)).tolist()
+    return agent.predict_advantage(OpenLoopStates(planned_at, steps, obs)).tolist()
 
 
 def csv_text(rows):

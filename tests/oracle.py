@@ -54,7 +54,7 @@ def update_weights(h):
     agent = SACAgent.from_flags(O, A, flags)
     for seed in range(UPDATES):
         batch, states = batch_tensors(h, seed)
-        agent.update(replay_buffer.Batch(**batch, reached=replay_buffer.Reached(*states) if h > 1 else None))
+        agent.update(replay_buffer.Batch(**batch, reached=replay_buffer.OpenLoopStates(*states) if h > 1 else None))
     return {"actor": agent.actor.state_dict(), "critic": agent.critic.state_dict(), "log_alpha": agent.log_alpha}
 
 

@@ -10,7 +10,7 @@ import pytest
 from envs import make_env
 from errors import UsageError
 from tests.envs.scripted import COLOUR
-from video import VideoRecorder, check_fps, why_not_filmed
+from video import VideoRecorder, check_fps, probe_video
 
 
 @pytest.fixture
@@ -81,9 +81,9 @@ def test_an_episode_that_fails_leaves_no_file(env, tmp_path):
 
 
 def test_why_not_filmed(env):
-    assert why_not_filmed(env) is None
+    assert probe_video(env) is None
     env.unwrapped.render = lambda: 1 / 0
-    assert why_not_filmed(env) == "division by zero"
+    assert probe_video(env) == "division by zero"
 
 
 CHOOSE = "import os; from envs import rendering; rendering.choose_renderer(); print(os.environ['MUJOCO_GL'])"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent.chunking import ChunkExecutor, Plan, by_confidence, effective_length, whole_now_and_then
+from agent.chunking import ChunkExecutor, Plan, by_confidence, executed_length, epsilon_commit
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,10 @@ from agent.chunking import ChunkExecutor, Plan, by_confidence, effective_length,
     ],
 )
 def test_effective_length(confidences, threshold, k):
-    assert effective_length(np.array(confidences), threshold) == k
-    assert effective_length(torch.tensor(confidences), threshold) == k
+    assert executed_length(np.array(confidences), threshold) == k
+    assert executed_length(torch.tensor(confidences), threshold) == k
     both = torch.tensor([confidences, confidences])
-    assert effective_length(both, threshold).tolist() == [k, k]
+    assert executed_length(both, threshold).tolist() == [k, k]
 
 
 class CountingPlanner:
@@ -65,7 +65,7 @@ def test_reset_drops_the_rest_of_the_plan():
 
 def test_commit_epsilon_executes_whole_plans_now_and_then():
     planner = CountingPlanner([1, 0, 0, 0])
-    executor = ChunkExecutor(planner, whole_now_and_then(by_confidence(0.5), 0.25, np.random.default_rng(0)))
+    executor = ChunkExecutor(planner, epsilon_commit(by_confidence(0.5), 0.25, np.random.default_rng(0)))
     for t in range(8000):
         executor(t)
     lengths = np.array(executor.lengths)

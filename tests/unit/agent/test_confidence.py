@@ -5,7 +5,7 @@ import torch
 
 from agent import confidence
 from agent.actor import INITIAL_CONFIDENCE
-from replay_buffer import Reached
+from replay_buffer import OpenLoopStates
 
 O, A, H = 3, 2, 4
 
@@ -13,7 +13,7 @@ O, A, H = 3, 2, 4
 def make_reached(seed=0, count=64):
     g = torch.Generator().manual_seed(seed)
     obs, planned_at = torch.randn(count, O, generator=g), torch.randn(count, O, generator=g)
-    return Reached(planned_at, 1 + torch.arange(count) % (H - 1), obs)
+    return OpenLoopStates(planned_at, 1 + torch.arange(count) % (H - 1), obs)
 
 
 def advantage(agent, reached, alpha=0.0, critic=None):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
-from replay_buffer import Batch, Reached
+from replay_buffer import Batch, OpenLoopStates
 
 O, A, B = 4, 2, 16
 
@@ -29,7 +29,7 @@ def make_batch(h, discount=0.99, seed=0):
         reward=randn(B),
         discount=discount**length * alive,
         next_obs=randn(B, O),
-        reached=Reached(randn(6, O), steps, randn(6, O)) if h > 1 else None,
+        reached=OpenLoopStates(randn(6, O), steps, randn(6, O)) if h > 1 else None,
     )
 
 
