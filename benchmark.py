@@ -9,8 +9,9 @@ import os
 import re
 import sys
 
+from cli import Parser
+from config import POSITIVE_INT
 from errors import report_errors
-from flags import POSITIVE_INT, Parser
 from launch.local import LocalJobs
 from launch.ray_cluster import RayJobs
 from launch.results import summary, write_results
@@ -49,7 +50,7 @@ def parse_setting(text):
 def parse_command_line(argv=None):
     """The command line as (name, runs, how many at a time or None, address of a Ray cluster or None)."""
     usage = "python benchmark.py --name NAME --envs A,B --seeds 1-3 --set SETTING [--set SETTING ...]"
-    parser = Parser(usage=usage, description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(usage=usage, description=__doc__.splitlines()[0])
     parser.add_argument("--name", required=True, help="of the benchmark; results go to results/NAME/")
     parser.add_argument("--envs", required=True, type=lambda text: text.split(","), help="tasks, separated by commas")
     parser.add_argument("--seeds", required=True, type=parse_seeds, help="like 1-3,7")
@@ -80,7 +81,7 @@ def parse_command_line(argv=None):
                     "auto",
                 ]
                 runs.append(Run(env, setting, seed, (*args.common[1], *flags, *fixed)))
-                runs[-1].args()  # a mistake ends here, before anything runs
+                runs[-1].parse()  # a mistake ends here, before anything runs
     return args.name, runs, args.jobs, args.ray
 
 

@@ -11,14 +11,15 @@ import json
 import os
 
 from analysis.style import save_figure
+from cli import Parser
+from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
 from errors import UsageError, report_errors
-from flags import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, Parser, video_size
 from storage.files import write_atomically
 
 
 def parse_args(argv=None):
     """The command line."""
-    parser = Parser(usage="python evaluate.py RUN_DIR [flags]", description="Play a saved run.", allow_abbrev=False)
+    parser = Parser(usage="python evaluate.py RUN_DIR [flags]", description="Play a saved run.")
     parser.add_argument("run_dir", metavar="RUN_DIR", help="directory of a run, exp/...")
     parser.add_argument(
         "--episodes", type=POSITIVE_INT, default=20, help="episodes, for a sweep of each row (default: 20)"
@@ -37,7 +38,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--video_overlay", action=argparse.BooleanOptionalAction, default=True, help="show the plan (default: yes)"
     )
-    parser.add_argument("--video_size", type=video_size, default=256, help="pixels a side (default: 256)")
+    parser.add_argument("--video_size", type=VIDEO_SIZE, default=256, help="pixels a side (default: 256)")
     parser.add_argument("--video_camera", metavar="NAME", help="camera, by name or number (default: the task's first)")
     parser.add_argument(
         "--video_fps",

@@ -11,8 +11,8 @@ import os
 
 from analysis.curves import STATISTICS, Curve, csv_curves, draw, numbers, read_rows, run_curve
 from analysis.style import save_figure
+from cli import Parser
 from errors import UsageError, report_errors
-from flags import Parser
 
 
 def evaluation_figure(paths):
@@ -45,7 +45,6 @@ def parse_args(argv=None):
     parser = Parser(
         usage="python plot.py RUN_DIR|EVAL_CSV|JSON ... [flags]",
         description="Draw learning curves.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "sources",

@@ -3,7 +3,7 @@
 python train.py --env cheetah_run                               adaptive chunks of up to 5 actions
 python train.py --env cheetah_run --confidence_threshold 0      chunks of always 5 actions (Q-chunking)
 python train.py --env cheetah_run --chunk_size 1                plain SAC
-python train.py --resume exp/RUN                                go on where a run was interrupted
+python train.py --resume exp/RUN                                continue an interrupted run
 tensorboard --logdir exp
 """
 
@@ -15,266 +15,342 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import contextmanager
+from dataclasses import replace
 
+from cli import parse_train_args
+
+if __name__ == "__main__":
+    # --help and a bad flag are answered here, before the imports below, which take seconds.
+    COMMAND_LINE = parse_train_args()
+    # Until main() listens to it, Ctrl-C ends the process at once, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import numpy as np
+import torch
+
+import video
+from agent import SACAgent, compilation
+from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit
+from config import as_json, differing_flags
+from envs import make_env, max_episode_steps, random_state, rendering, set_random_state
 from errors import RunError, UsageError, report_errors
-from flags import fixed_flags, parse_args
+from launch.process import default_num_threads, stop_signals
+from logger import Logger
+from replay_buffer import ReplayBuffer
+from rollout import evaluate
+from storage.checkpoint import Checkpoints
 from storage.files import write_atomically
-from storage.run_dir import finished_steps, lock, make_run_dir, mark_finished, save_args, versions
-
-# torch, mujoco and the rest are imported by train(): --help and a bad flag are answered at once.
-
-COMPILE_FROM = 1000  # updates: what is wrong with a run shows before it stops to compile
-COMPILE_WORTH = 30_000  # updates after which compilation has paid for itself, with some to spare
+from storage.run_dir import finished_steps, lock, make_run_dir, record_end, record_start, versions
+from utils import Every, choose_device, memory_limit, numpy_generator
 
 
-@contextmanager
-def stop_signals():
-    """A list that SIGINT and SIGTERM are put in; the second one ends the process at once."""
-    received = []
+class Workspace:
+    """One run: its environments, agent, replay buffer, files, and the loop over them.
 
-    def receive(number, _):
-        received.append(number)
-        for name in handlers:
-            signal.signal(name, signal.SIG_DFL)
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"stopping at the end of the episode; once more stops at once\n")
-
-    handlers = {name: signal.signal(name, receive) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for name, handler in handlers.items():
-            signal.signal(name, handler)
-
-
-def train(args):
-    """The whole run: collect, update, evaluate, log, checkpoint.
-
-    Returns:
-        exit status: 0, or 128 + the number of the signal that ended it.
+    Args:
+        config: `Config` as `resolve` gives it.
+        run_dir: the directory of the run to continue, None for a new run.
+        stop: list of the signals received so far; the run ends after the first one.
 
     Raises:
-        UsageError, RunError: see `errors`.
+        UsageError: the run cannot start; nothing has been written then.
     """
-    import video
-    from envs import rendering
 
-    # Before anything imports dm_control, which settles on a renderer then.
-    if args.save_video:
-        rendering.choose_renderer()
-    else:
-        rendering.disable_rendering()
-
-    import numpy as np
-    import torch
-
-    from agent import SACAgent, compilation
-    from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit
-    from envs import make_env, max_episode_steps, random_state, set_random_state
-    from logger import Logger
-    from replay_buffer import ReplayBuffer
-    from rollout import evaluate
-    from storage.checkpoint import Checkpoints
-    from utils import choose_device, memory_limit, numpy_generator
-
-    try:
-        device = choose_device(args.device)
-    except ValueError as error:
-        raise UsageError(f"argument --device: {error}") from error
-    try:
-        env = make_env(args.env, args.action_repeat)
-    except ValueError as error:
-        raise UsageError(f"argument --env: {error}") from error
-    longest = max_episode_steps(env)
-    if args.chunk_size > longest:
-        raise UsageError(f"argument --chunk_size: {args.chunk_size} is longer than an episode of {longest} steps")
-    film = args.save_video
-    eval_env = make_env(args.env, args.action_repeat, args.video_size if film else None, args.video_camera)
-    video.check_fps(eval_env, args.video_fps)
-    if film and (problem := video.probe_video(eval_env)):
-        warnings.warn(f"training without video: {problem}", stacklevel=1)
-        film, eval_env = False, make_env(args.env, args.action_repeat)
-    if args.num_threads is None:
-        args.num_threads = 1 if device.type == "cpu" and args.hidden_dim <= 512 else os.cpu_count()
-    torch.set_num_threads(args.num_threads)
-    if args.compile == "auto":
-        updates = (args.num_train_steps - args.num_seed_steps) * args.updates_per_step
-        pays = device.type == "cpu" and updates >= COMPILE_WORTH and compilation.has_compiler()
-        args.compile = "on" if pays else "off"
-    elif args.compile == "on" and device.type == "cpu" and not compilation.has_compiler():
-        raise UsageError("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
-
-    obs_size, action_size = env.observation_space.shape[0], env.action_space.shape[0]
-    agent = SACAgent.from_flags(obs_size, action_size, vars(args) | {"device": device})
-    agent.compile_from = COMPILE_FROM if args.compile == "on" else None
-    # No more than a run can fill: two rows for an episode of one step.
-    capacity = min(args.replay_buffer_capacity, 2 * args.num_train_steps + 1)
-    size, limit = ReplayBuffer.num_bytes(obs_size, action_size, capacity), memory_limit()
-    if limit is not None and size > limit:
-        raise UsageError(
-            f"argument --replay_buffer_capacity: {capacity:,} steps of {args.env} take {size / 1e9:,.1f} GB of memory; "
-            f"there are {limit / 1e9:,.1f} GB"
-        )
-    buffer = ReplayBuffer(
-        obs_size,
-        action_size,
-        capacity,
-        args.chunk_size,
-        args.discount,
-        args.windows == "committed",
-        device,
-        numpy_generator(args.seed, "replay"),
-    )
-
-    def plan(obs):
-        if step > args.num_seed_steps:
-            return agent.plan(obs, sample=True)
-        actions = np.tile(env.action_space.sample(), (args.chunk_size, 1))
-        return Plan(actions, np.ones(args.chunk_size, np.float32))
-
-    commit_rng = numpy_generator(args.seed, "commit")
-    length_of = epsilon_commit(by_confidence(args.confidence_threshold), args.commit_epsilon, commit_rng)
-    executor = ChunkExecutor(plan, length_of)
-    env.action_space.seed(args.seed)
-
-    run_dir = args.resume or make_run_dir(args)
-    checkpoints = Checkpoints(run_dir)
-    conditions = versions() | {"device": device.type, "num_threads": args.num_threads, "compile": args.compile}
-
-    def save():
-        if not agent.is_finite():
-            raise RunError(f"step {step}: training has diverged: not all weights are finite")
-        logger.sync()
-        state = {
-            "episode": episode,
-            "flags": fixed_flags(vars(args)),
-            "conditions": conditions,
-            "agent": agent.state_dict(),
-            "env": random_state(env),
-            "replay": buffer.rng.bit_generator.state,
-            "commit": commit_rng.bit_generator.state,
+    def __init__(self, config, run_dir=None, stop=()):
+        self.config, self.stop, self.is_resumed = config, stop, run_dir is not None
+        self.device = choose_device(config.device)
+        self.make_envs()
+        self.make_agent()
+        self.make_replay_buffer()
+        self.run_dir = run_dir or make_run_dir(config)
+        self.checkpoints = Checkpoints(self.run_dir)
+        self.conditions = versions() | {
+            "device": self.device.type,
+            "num_threads": config.num_threads,
+            "compile": config.compile,
         }
-        checkpoints.save(step, state, buffer)
+        self.step, self.episode = 0, 0
+        self.episode_over = True
 
-    def restore():
-        step, state, problems = checkpoints.load(buffer)
-        if state["flags"] != fixed_flags(vars(args)):
-            raise UsageError(f"{run_dir}/args.json has other flags than the checkpoint beside it")
-        agent.load_state_dict(state["agent"])
-        set_random_state(env, state["env"])
-        buffer.rng.bit_generator.state = state["replay"]
-        commit_rng.bit_generator.state = state["commit"]
+    def make_envs(self):
+        """The environment to train in, and another one for evaluations, which can render if videos are wanted."""
+
+        cfg = self.config
+        try:
+            self.env = make_env(cfg.env, cfg.action_repeat)
+        except ValueError as error:
+            raise UsageError(f"argument --env: {error}") from error
+        longest = max_episode_steps(self.env)
+        if cfg.chunk_size > longest:
+            raise UsageError(f"argument --chunk_size: {cfg.chunk_size} is longer than an episode of {longest} steps")
+        self.records_video = cfg.save_video
+        render_size = cfg.video_size if cfg.save_video else None
+        self.eval_env = make_env(cfg.env, cfg.action_repeat, render_size, cfg.video_camera)
+        video.check_fps(self.eval_env, cfg.video_fps)
+        if cfg.save_video and (problem := video.probe_video(self.eval_env)):
+            warnings.warn(f"training without video: {problem}", stacklevel=1)
+            self.records_video, self.eval_env = False, make_env(cfg.env, cfg.action_repeat)
+        self.obs_size, self.action_size = self.env.observation_space.shape[0], self.env.action_space.shape[0]
+
+    def make_agent(self):
+        """The agent, and what executes its plans."""
+
+        cfg = self.config
+        self.agent = SACAgent.from_flags(self.obs_size, self.action_size, vars(cfg) | {"device": self.device})
+        self.agent.compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
+        self.commit_rng = numpy_generator(cfg.seed, "commit")
+        commit_rule = epsilon_commit(by_confidence(cfg.confidence_threshold), cfg.commit_epsilon, self.commit_rng)
+        self.executor = ChunkExecutor(self.plan, commit_rule)
+        self.env.action_space.seed(cfg.seed)
+
+    def make_replay_buffer(self):
+        """The replay buffer, no larger than a run can fill."""
+
+        cfg = self.config
+        capacity = min(cfg.replay_buffer_capacity, 2 * cfg.num_train_steps + 1)  # two rows for an episode of one step
+        size, limit = ReplayBuffer.num_bytes(self.obs_size, self.action_size, capacity), memory_limit()
+        if limit is not None and size > limit:
+            raise UsageError(
+                f"argument --replay_buffer_capacity: {capacity:,} steps of {cfg.env} take {size / 1e9:,.1f} GB of "
+                f"memory; there are {limit / 1e9:,.1f} GB"
+            )
+        self.buffer = ReplayBuffer(
+            self.obs_size,
+            self.action_size,
+            capacity,
+            cfg.chunk_size,
+            cfg.discount,
+            cfg.windows == "committed",
+            self.device,
+            numpy_generator(cfg.seed, "replay"),
+        )
+
+    def train(self):
+        """Collect, update, evaluate, log and checkpoint until the run has its length.
+
+        Returns:
+            exit status: 0, or 128 + the number of the signal that ended the run.
+
+        Raises:
+            UsageError, RunError: see `errors`.
+        """
+        with lock(self.run_dir):
+            if self.has_finished():
+                return 0
+            self.start()
+            while self.step < self.config.num_train_steps and not self.must_stop():
+                if self.episode_over:
+                    self.start_episode()
+                self.collect()
+                self.update()
+                if self.episode_over:
+                    self.log_episode()
+                if self.evaluation_due(self.step) or self.step == self.config.num_train_steps:
+                    self.evaluate()
+                self.logger.step()
+                if self.episode_over:
+                    self.checkpoint_if_due()
+            return self.finish()
+
+    def has_finished(self):
+        """Whether the run that is resumed has had its length already; then a line says so."""
+        finished = finished_steps(self.run_dir) if self.is_resumed else 0
+        if finished < self.config.num_train_steps:
+            return False
+        print(f"{self.run_dir} has finished: {finished} of {self.config.num_train_steps} steps")
+        return True
+
+    def start(self):
+        """Restore the last checkpoint or take the first one, and open the log files."""
+        cfg = self.config
+        if self.is_resumed:
+            self.restore()
+        self.evaluation_due = Every(cfg.eval_frequency, self.step - self.step % cfg.eval_frequency)
+        self.checkpoint_due = Every(cfg.checkpoint_frequency, self.step)
+        record_start(self.run_dir, cfg, self.step)
+        if self.records_video:
+            os.makedirs(os.path.join(self.run_dir, "video"), exist_ok=True)
+        self.logger = Logger(self.run_dir, as_json(cfg), cfg.num_train_steps, cfg.log_save_tb, self.step)
+        continued = f", continued from step {self.step}" if self.is_resumed else ""
+        self.logger.print(f"run directory {self.run_dir}{continued}")
+        if cfg.checkpoint_frequency and self.step == 0:
+            self.save()  # so that a run that is killed early can be continued, too
+
+    def start_episode(self):
+        """Reset the environment; the first plan is made from its first observation."""
+        self.episode += 1
+        self.episode_over = False
+        self.episode_return, self.episode_length, self.episode_started = 0.0, 0, time.perf_counter()
+        self.executor.reset()
+        self.obs, _ = self.env.reset(seed=None if self.step else self.config.seed)
+        self.require_finite("the environment's observation", self.obs, self.obs.sum())
+
+    def collect(self):
+        """One environment step into the replay buffer."""
+        self.step += 1
+        action = self.executor(self.obs)
+        self.require_finite("the policy's action", action, action.sum())
+        next_obs, reward, terminated, truncated, info = self.env.step(action)
+        self.require_finite("the environment's reward", reward, reward)
+        self.require_finite("the environment's observation", next_obs, next_obs.sum())
+        self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, self.executor.steps_left)
+        self.obs = next_obs
+        self.episode_return += reward
+        self.episode_length += 1
+        self.episode_over = terminated or truncated
+        if info.get("diverged"):
+            self.logger.print(f"step {self.step}: the simulation diverged, which ended the episode")
+
+    def plan(self, obs):
+        """The policy's plan, or while seed steps are collected one random action, held for the whole chunk."""
+
+        if self.step > self.config.num_seed_steps:
+            return self.agent.plan(obs, sample=True)
+        h = self.config.chunk_size
+        return Plan(np.tile(self.env.action_space.sample(), (h, 1)), np.ones(h, np.float32))
+
+    def update(self):
+        """The gradient steps that are due after this environment step: none, one or several."""
+        cfg = self.config
+        if self.step <= cfg.num_seed_steps:
+            return
+        for _ in range(int(self.step * cfg.updates_per_step) - int((self.step - 1) * cfg.updates_per_step)):
+            metrics = self.agent.update(self.buffer.sample(cfg.batch_size))
+            if self.agent.num_updates % cfg.log_frequency == 0:
+                self.logger.record_update(metrics, self.step)
+
+    def log_episode(self):
+        """The episode's row in train.csv."""
+
+        duration = time.perf_counter() - self.episode_started
+        row = {
+            "step": self.step,
+            "episode": self.episode,
+            "return": self.episode_return,
+            "length": self.episode_length,
+            "duration": duration,
+            "steps_per_second": self.episode_length / duration,
+            "k": float(np.mean(self.executor.lengths)),
+        }
+        self.logger.log_train(row, self.executor.lengths, self.executor.confidences)
+
+    def evaluate(self):
+        """Play the mode of the policy in the other environment; training is the same with and without."""
+
+        cfg, started = self.config, time.perf_counter()
+        row = evaluate(
+            self.agent,
+            self.eval_env,
+            step=self.step,
+            seed=cfg.seed,
+            num_episodes=cfg.num_eval_episodes,
+            confidence_threshold=cfg.confidence_threshold,
+            video_path=os.path.join(self.run_dir, "video", f"{self.step}.mp4") if self.records_video else None,
+            video_overlay=cfg.video_overlay,
+            video_fps=cfg.video_fps,
+        )
+        self.logger.log_eval(row)
+        self.episode_started += time.perf_counter() - started  # `duration` leaves evaluations out
+
+    def checkpoint_if_due(self):
+        """Save at the end of an episode: only there is every row of the replay buffer final."""
+        is_last = self.stop or self.step == self.config.num_train_steps
+        if self.config.checkpoint_frequency and (self.checkpoint_due(self.step) or is_last):
+            self.save()
+
+    def must_stop(self):
+        """Whether a signal ends the run here: where it can be continued from, if it takes checkpoints at all."""
+        return bool(self.stop) and (self.episode_over or not self.config.checkpoint_frequency)
+
+    def finish(self):
+        """Close the log; write policy.pt if the run has its length. Returns the exit status."""
+        self.logger.close()
+        if self.step < self.config.num_train_steps:
+            return 128 + self.stop[0]
+        policy = io.BytesIO()
+        sizes = {"obs_size": self.obs_size, "action_size": self.action_size}
+        torch.save({"args": as_json(self.config), **sizes, "actor": self.agent.actor.state_dict()}, policy)
+        write_atomically(os.path.join(self.run_dir, "policy.pt"), policy.getvalue())
+        record_end(self.run_dir, self.step)
+        return 0
+
+    def save(self):
+        """A checkpoint of everything that the run's future depends on."""
+
+        if not self.agent.is_finite():
+            raise RunError(f"step {self.step}: training has diverged: not all weights are finite")
+        self.logger.sync()
+        state = {
+            "episode": self.episode + 1,
+            "flags": as_json(self.config),
+            "conditions": self.conditions,
+            "agent": self.agent.state_dict(),
+            "env": random_state(self.env),
+            "replay": self.buffer.rng.bit_generator.state,
+            "commit": self.commit_rng.bit_generator.state,
+        }
+        self.checkpoints.save(self.step, state, self.buffer)
+
+    def restore(self):
+        """Take over the newest checkpoint that is whole."""
+
+        self.step, state, problems = self.checkpoints.load(self.buffer)
+        if differing := differing_flags(state["flags"], self.config):
+            path = os.path.join(self.run_dir, "args.json")
+            raise UsageError(f"{path} has other flags than the checkpoint beside it: {', '.join(differing)}")
+        self.episode = state["episode"] - 1
+        self.agent.load_state_dict(state["agent"])
+        set_random_state(self.env, state["env"])
+        self.buffer.rng.bit_generator.state = state["replay"]
+        self.commit_rng.bit_generator.state = state["commit"]
         problems += [
-            f"{name} was {then} and is {conditions[name]}: the run will not continue bit for bit"
+            f"{name} was {then} and is {self.conditions[name]}: the run will not continue bit for bit"
             for name, then in state["conditions"].items()
-            if conditions[name] != then
+            if self.conditions[name] != then
         ]
         for problem in problems:
             warnings.warn(problem, stacklevel=1)
-        return step, state["episode"]
 
-    def check(what, values, total):
-        if not math.isfinite(total):  # of the sum: one look instead of one a value
-            raise RunError(f"step {step}: {what} is not finite: {values}")
+    def require_finite(self, what, values, total):
+        """Raise RunError if the sum of the values is not finite: one test instead of one per element."""
+        if not math.isfinite(total):
+            raise RunError(f"step {self.step}: {what} is not finite: {values}")
 
-    with lock(run_dir), stop_signals() as stop:
-        if args.resume and (finished := finished_steps(run_dir)) >= args.num_train_steps:
-            print(f"{run_dir} has finished: {finished} of {args.num_train_steps} steps")
-            return 0
-        step, episode = restore() if args.resume else (0, 1)
-        save_args(run_dir, args, step)
-        if film:
-            os.makedirs(os.path.join(run_dir, "video"), exist_ok=True)
-        logger = Logger(run_dir, vars(args), args.num_train_steps, args.log_save_tb, step)
-        logger.print(f"run directory {run_dir}" + (f", continued from step {step}" if args.resume else ""))
-        next_checkpoint = step + args.checkpoint_frequency
-        if args.checkpoint_frequency and step == 0:
-            save()  # a run that is killed early can be continued too
 
-        obs, _ = env.reset(seed=None if step else args.seed)
-        check("the environment's observation", obs, obs.sum())
-        episode_return, length, started = 0.0, 0, time.perf_counter()
-        while step < args.num_train_steps:
-            step += 1
-            action = executor(obs)
-            check("the policy's action", action, action.sum())
-            next_obs, reward, terminated, truncated, info = env.step(action)
-            check("the environment's reward", reward, reward)
-            check("the environment's observation", next_obs, next_obs.sum())
-            buffer.add(obs, action, reward, next_obs, terminated, truncated, executor.steps_left)
-            obs = next_obs
-            episode_return += reward
-            length += 1
+def resolve(config):
+    """The configuration with compile and num_threads as they are on this machine.
 
-            if step > args.num_seed_steps:
-                for _ in range(int(step * args.updates_per_step) - int((step - 1) * args.updates_per_step)):
-                    metrics = agent.update(buffer.sample(args.batch_size))
-                    if agent.num_updates % args.log_frequency == 0:
-                        logger.record_update(metrics, step)
-
-            episode_over = terminated or truncated
-            if episode_over:
-                if info.get("diverged"):
-                    logger.print(f"step {step}: the simulation diverged, which ended the episode")
-                duration = time.perf_counter() - started
-                row = {
-                    "step": step,
-                    "episode": episode,
-                    "return": episode_return,
-                    "length": length,
-                    "duration": duration,
-                    "steps_per_second": length / duration,
-                    "k": float(np.mean(executor.lengths)),
-                }
-                logger.log_train(row, executor.lengths, executor.confidences)
-                executor.reset()
-                episode, episode_return, length, started = episode + 1, 0.0, 0, time.perf_counter()
-
-            if step % args.eval_frequency == 0 or step == args.num_train_steps:
-                paused = time.perf_counter()
-                row = evaluate(
-                    agent,
-                    eval_env,
-                    step=step,
-                    seed=args.seed,
-                    num_episodes=args.num_eval_episodes,
-                    confidence_threshold=args.confidence_threshold,
-                    video_path=os.path.join(run_dir, "video", f"{step}.mp4") if film else None,
-                    video_overlay=args.video_overlay,
-                    video_fps=args.video_fps,
-                )
-                logger.log_eval(row)
-                started += time.perf_counter() - paused
-            logger.step()
-
-            if episode_over:
-                if args.checkpoint_frequency and (stop or step >= min(next_checkpoint, args.num_train_steps)):
-                    save()
-                    next_checkpoint = step + args.checkpoint_frequency
-                if not stop:
-                    obs, _ = env.reset()
-                    check("the environment's observation", obs, obs.sum())
-            if stop and (episode_over or not args.checkpoint_frequency):
-                logger.close()
-                return 128 + stop[0]
-
-        policy = io.BytesIO()
-        sizes = {"obs_size": obs_size, "action_size": action_size}
-        torch.save({"args": vars(args), **sizes, "actor": agent.actor.state_dict()}, policy)
-        write_atomically(os.path.join(run_dir, "policy.pt"), policy.getvalue())
-        logger.close()
-        mark_finished(run_dir, step)
-        return 0
+    Raises:
+        UsageError: this machine has no such device or no compiler.
+    """
+    try:
+        device = choose_device(config.device)
+    except ValueError as error:
+        raise UsageError(f"argument --device: {error}") from error
+    compile, num_threads = config.compile, config.num_threads
+    if compile == "auto":
+        compile = "on" if compilation.pays(config, device) else "off"
+    elif compile == "on" and device.type == "cpu" and not compilation.has_compiler():
+        raise UsageError("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
+    if num_threads is None:
+        num_threads = default_num_threads(config.hidden_dim, device.type)
+    return replace(config, compile=compile, num_threads=num_threads)
 
 
 def main():
-    """The command line; every error is one sentence."""
+    """The command: whatever is set for the whole process is set here."""
     # TensorBoard writes in a thread, which hands its error to the next call as well.
     threading.excepthook = lambda details: None if details.exc_type is OSError else threading.__excepthook__(details)
-    args = parse_args()
-    with report_errors():
-        sys.exit(train(args))
+    config, run_dir = COMMAND_LINE
+    with report_errors(), stop_signals() as stop:
+        # Before anything imports dm_control, which settles on a renderer then.
+        if config.save_video:
+            rendering.choose_renderer()
+        else:
+            rendering.disable_rendering()
+        config = resolve(config)
+        torch.set_num_threads(config.num_threads)
+        sys.exit(Workspace(config, run_dir, stop).train())
 
 
 if __name__ == "__main__":

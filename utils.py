@@ -1,4 +1,4 @@
-"""Random streams, devices and memory."""
+"""Random streams, cadences, devices and memory."""
 
 import os
 
@@ -19,6 +19,24 @@ def numpy_generator(seed, stream):
 def torch_generator(seed, stream, device):
     """As `numpy_generator`, for tensors on device."""
     return torch.Generator(device).manual_seed(int(numpy_generator(seed, stream).integers(2**63)))
+
+
+class Every:
+    """Whether at least `interval` steps have passed since it last said so.
+
+    Args:
+        interval: in steps; 0 is never.
+        step: where the counting starts.
+    """
+
+    def __init__(self, interval, step=0):
+        self.interval, self.last = interval, step
+
+    def __call__(self, step):
+        if not self.interval or step - self.last < self.interval:
+            return False
+        self.last = step
+        return True
 
 
 def choose_device(name):

@@ -4,6 +4,15 @@ import warnings
 
 import torch
 
+COMPILE_FROM = 1000  # updates: what is wrong with a run shows before it stops to compile
+COMPILE_WORTH = 30_000  # updates after which compilation has paid for itself, with some to spare
+
+
+def pays(config, device):
+    """Whether a run is long enough for compilation, on a device and a machine where it works."""
+    updates = (config.num_train_steps - config.num_seed_steps) * config.updates_per_step
+    return device.type == "cpu" and updates >= COMPILE_WORTH and has_compiler()
+
 
 def has_compiler():
     """Whether there is a C++ compiler, which Inductor needs on a CPU."""

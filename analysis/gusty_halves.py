@@ -14,9 +14,10 @@ import torch
 
 from agent.chunking import by_confidence
 from analysis.saved_run import load_run
+from cli import Parser
+from config import POSITIVE_INT
 from envs import make_env
 from errors import report_errors
-from flags import POSITIVE_INT, Parser
 from rollout import episode_seed, play
 from storage.files import write_atomically
 
@@ -49,7 +50,7 @@ def halves(run_dir, episodes):
 
 def main():
     """The command line; every error is one sentence."""
-    parser = Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR")
     parser.add_argument("--episodes", type=POSITIVE_INT, default=50, help="(default: 50)")
     parser.add_argument("--output", required=True, metavar="FILE.json")

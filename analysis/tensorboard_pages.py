@@ -17,8 +17,8 @@ import urllib.request
 
 from PIL import Image
 
+from cli import Parser
 from errors import RunError, UsageError, report_errors
-from flags import Parser
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TAGS = "eval/return$|train/(return|entropy|alpha|q|critic_loss|noise_correlation|confidence_2|steps_per_second)$"
@@ -100,7 +100,7 @@ def run(args):
 
 def main():
     """The command line; every error is one sentence."""
-    parser = Parser(description="Take pictures of TensorBoard.", allow_abbrev=False)
+    parser = Parser(description="Take pictures of TensorBoard.")
     parser.add_argument("log_dir", metavar="DIR", help="exp, or one run")
     parser.add_argument(
         "--output",

@@ -7,10 +7,10 @@ import socket
 import time
 from contextlib import suppress
 
+from cli import parse_train_args
 from errors import UsageError
-from flags import build_parser
 from launch.local import start_train
-from storage.run_dir import find_run, lock
+from storage.run_dir import lock
 
 LOCK_WAIT = 120  # seconds; a file server may keep the locks of a machine that died for 90
 NODES_LOST = 20  # that one run survives
@@ -84,8 +84,8 @@ def _work(argv, log, directory, threads):
     # A node that a script started in its background ignores SIGINT, and would ignore ray.cancel with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(directory)
-    with suppress(UsageError):  # train.py will say the same
-        run_dir, _ = find_run(build_parser().parse_args(argv))
+    with suppress(UsageError, SystemExit):  # train.py will say the same
+        _, run_dir = parse_train_args(argv)
         if run_dir is not None:
             with lock(run_dir, LOCK_WAIT):
                 pass

@@ -14,7 +14,7 @@ def write_results(name, runs):
     """results/NAME/runs.csv, a row a finished run, and eval.csv, all their evaluations."""
     runs_rows, eval_rows = [], []
     for run in runs:
-        directory = run.args().resume
+        _, directory = run.parse()
         record = read_record(directory)
         who = {"env": run.env, "setting": run.setting, "seed": run.seed}
         with open(os.path.join(directory, "eval.csv"), newline="") as file:

@@ -6,7 +6,8 @@ import signal
 import time
 from typing import NamedTuple
 
-from flags import parse_args
+from cli import parse_train_args
+from launch.process import LARGE_HIDDEN_DIM
 from storage.run_dir import finished_steps
 
 STATUS_INTERVAL = 60  # seconds between two status reports while nothing starts or ends
@@ -20,9 +21,9 @@ class Run(NamedTuple):
     seed: int
     argv: tuple  # of train.py
 
-    def args(self):
-        """Its flags as train.py will have them; `resume` is its directory, or None before it has started."""
-        return parse_args(self.argv)
+    def parse(self):
+        """(its Config as train.py will have it, its directory or None before it has started)."""
+        return parse_train_args(self.argv)
 
     def name(self):
         return f"{self.env} {self.setting} seed {self.seed}"
@@ -39,14 +40,14 @@ class Benchmark:
 
     def __init__(self, runs, jobs, log_dir):
         self.runs, self.jobs, self.log_dir = runs, jobs, log_dir
-        self.steps = {run: run.args().num_train_steps for run in runs}
+        self.steps = {run: run.parse()[0].num_train_steps for run in runs}
         self.failed = {}  # run -> last line it printed
         self._running = {}  # run -> its job
         self._signals = []  # received
 
     def done_steps(self, run):
         """Steps that a run has logged so far."""
-        directory = run.args().resume
+        _, directory = run.parse()
         if directory is None:
             return 0
         if finished_steps(directory) >= self.steps[run]:
@@ -90,7 +91,7 @@ class Benchmark:
         return self._signals[0] if self._signals else None
 
     def _start(self, run):
-        flags = ["--num_threads", str(self.jobs.threads)] if run.args().hidden_dim > 512 else []
+        flags = ["--num_threads", str(self.jobs.threads)] if run.parse()[0].hidden_dim > LARGE_HIDDEN_DIM else []
         return self.jobs.start([*run.argv, *flags], self._log(run))
 
     def _log(self, run):

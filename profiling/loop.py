@@ -46,8 +46,8 @@ def measure(task, flags):
     import train
     from agent import SACAgent
     from agent.chunking import ChunkExecutor
+    from cli import parse_train_args
     from envs import DMControlEnv
-    from flags import parse_args
     from logger import Logger
     from replay_buffer import ReplayBuffer
 
@@ -78,7 +78,8 @@ def measure(task, flags):
     command = f"--env {task} --num_train_steps {SEED_STEPS + WARM_UP + STEPS} --num_seed_steps {SEED_STEPS}"
     command += " --no-save_video --compile on"
     try:
-        train.train(parse_args([*command.split(), *flags]))
+        config, _ = parse_train_args([*command.split(), *flags])
+        train.Workspace(train.resolve(config)).train()
         total = time.perf_counter() - started[0]
     finally:
         rollout.evaluate = evaluation

@@ -12,24 +12,26 @@ from contextlib import contextmanager
 
 import filelock
 
+from config import as_json, parse_saved
 from errors import UsageError
 from storage.files import write_atomically
 
 PACKAGES = ("torch", "numpy", "mujoco", "dm_control", "gymnasium")
+RECORD = {"args": dict, "resumed": list, "finished": int}  # what is read of args.json
 
 
-def _stem(args):
-    env_name = re.sub(r"[^\w.-]", "_", args.env)
-    return f"{args.experiment}-{env_name}-h{args.chunk_size}-s{args.seed}-"
+def _stem(config):
+    env_name = re.sub(r"[^\w.-]", "_", config.env)
+    return f"{config.experiment}-{env_name}-h{config.chunk_size}-s{config.seed}-"
 
 
-def make_run_dir(args):
+def make_run_dir(config):
     """A new directory under exp/ that no other run can get.
 
     Raises:
         UsageError: the system does not allow it.
     """
-    name = _stem(args) + time.strftime("%Y%m%d-%H%M%S")
+    name = _stem(config) + time.strftime("%Y%m%d-%H%M%S")
     attempt = 1
     while True:
         run_dir = os.path.join("exp", name if attempt == 1 else f"{name}-{attempt}")
@@ -42,39 +44,59 @@ def make_run_dir(args):
             attempt += 1
 
 
-def find_run(args):
-    """What --resume means.
+def find_run(config):
+    """The newest directory under exp/ of a run with this experiment, env, chunk size and seed that has a checkpoint.
 
     Returns:
-        (directory, its flags), or (None, {}) if auto finds none.
+        its path, or None.
+    """
+    stem = glob.escape(os.path.join("exp", _stem(config)))
+    found = (d for d in glob.glob(f"{stem}*") if glob.glob(f"{glob.escape(d)}/checkpoints/*.checkpoint"))
+    return max(found, default=None)
+
+
+def read_config(run_dir):
+    """The configuration of a run.
 
     Raises:
-        UsageError: the directory is not one of a run.
+        UsageError: the directory is not one of a run, or args.json has values that no run can have.
     """
-    directory = args.resume
-    if directory == "auto":
-        stem = glob.escape(os.path.join("exp", _stem(args)))
-        found = sorted(
-            d for d in glob.glob(f"{stem}*") if glob.glob(os.path.join(glob.escape(d), "checkpoints", "*.c*"))
-        )
-        if not found:
-            return None, {}
-        directory = found[-1]
-    return directory, read_flags(directory)
+    try:
+        return parse_saved(read_flags(run_dir))
+    except ValueError as error:
+        raise UsageError(f"{os.path.join(run_dir, 'args.json')} is of another version or damaged: {error}") from error
 
 
 def read_flags(run_dir):
-    """The flags of a run.
+    """The flags of a run as args.json has them, also those of an older version.
 
     Raises:
         UsageError: the directory is not one of a run.
     """
+    return {name: value for name, value in read_record(run_dir)["args"].items() if name != "resume"}
+
+
+def read_record(run_dir):
+    """What args.json holds: args, command, versions, git_commit, resumed, finished.
+
+    Raises:
+        UsageError: it is missing or damaged.
+    """
+    path = os.path.join(run_dir, "args.json")
     try:
-        return dict(read_record(run_dir)["args"])
+        with open(path) as file:
+            record = json.load(file)
     except OSError as error:
         raise UsageError(f"{run_dir} is not the directory of a run: no args.json there can be read") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{os.path.join(run_dir, 'args.json')} is damaged") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged: it is not JSON") from error
+    if not isinstance(record, dict) or "args" not in record:
+        raise UsageError(f"{path} is damaged: it holds no flags")
+    for name, kind in RECORD.items():
+        record.setdefault(name, kind())  # results of older versions lack the last two
+        if not isinstance(record[name], kind):
+            raise UsageError(f"{path} is damaged: {name!r} is not what it should be")
+    return record
 
 
 @contextmanager
@@ -105,35 +127,39 @@ def versions():
     return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def save_args(run_dir, args, step=0):
-    """args.json: every flag, and for each start of the run its step, command, versions and the commit of this file."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    git = subprocess.run(
-        describe, cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))), capture_output=True, text=True
-    )
+def record_start(run_dir, config, step=0):
+    """Write args.json: every flag, and for each start of the run its step, command, versions and git commit.
+
+    Args:
+        step: from which the run is resumed; 0 for a new run.
+    """
     command = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
-    start = {"command": command, "versions": versions(), "git_commit": git.stdout.strip() or None}
-    record = {"args": vars(args), **start, "resumed": [], "finished": 0}
+    start = {"command": command, "versions": versions(), "git_commit": _git_commit()}
+    record = {"args": as_json(config), **start, "resumed": [], "finished": 0}
     if step:
-        record = read_record(run_dir) | {"args": vars(args)}
+        record = read_record(run_dir) | {"args": as_json(config)}
         record["resumed"].append({"step": step, **start})
     _write_record(run_dir, record)
 
 
-def mark_finished(run_dir, step):
+def record_end(run_dir, step):
     """Note in args.json that the run has come to its end."""
     _write_record(run_dir, read_record(run_dir) | {"finished": step})
 
 
 def finished_steps(run_dir):
     """Steps of the longest run that came to its end here, 0 if none did."""
-    return read_record(run_dir).get("finished", 0)
+    return read_record(run_dir)["finished"]
 
 
-def read_record(run_dir):
-    """What args.json holds."""
-    with open(os.path.join(run_dir, "args.json")) as file:
-        return json.load(file)
+def _git_commit():
+    """The commit of this package, with -dirty behind it if it was changed since; None where git does not say."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    try:
+        return subprocess.run(describe, cwd=root, capture_output=True, text=True).stdout.strip() or None
+    except OSError:  # there is no git here
+        return None
 
 
 def _write_record(run_dir, record):

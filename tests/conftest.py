@@ -9,7 +9,7 @@ from envs import rendering
 rendering.choose_renderer()  # before anything imports dm_control
 
 from agent import SACAgent
-from flags import parse_args
+from cli import parse_train_args
 from replay_buffer import ReplayBuffer
 
 torch.set_num_threads(1)
@@ -20,8 +20,8 @@ def make_agent():
     """Builds a small agent from train.py's flags."""
 
     def make(obs_size, action_size, *flags, hidden_dim=32):
-        flags = vars(parse_args(["--env", "none", "--hidden_dim", str(hidden_dim), *flags])) | {"device": "cpu"}
-        return SACAgent.from_flags(obs_size, action_size, flags)
+        config, _ = parse_train_args(["--env", "none", "--hidden_dim", str(hidden_dim), *flags])
+        return SACAgent.from_flags(obs_size, action_size, vars(config) | {"device": "cpu"})
 
     return make
 

@@ -46,12 +46,14 @@ def batch_tensors(h, seed):
 
 def update_weights(h):
     """The agent's state after UPDATES updates, by the code that is on sys.path."""
-    import replay_buffer
-    from agent import SACAgent
     from flags import parse_args
 
-    flags = vars(parse_args(["--env", "none", "--chunk_size", str(h)])) | {"device": "cpu"}
-    agent = SACAgent.from_flags(O, A, flags)
+    import replay_buffer
+    from agent import SACAgent
+    from cli import parse_train_args
+
+    config, _ = parse_train_args(["--env", "none", "--chunk_size", str(h)])
+    agent = SACAgent.from_flags(O, A, vars(config) | {"device": "cpu"})
     for seed in range(UPDATES):
         batch, states = batch_tensors(h, seed)
         agent.update(replay_buffer.Batch(**batch, reached=replay_buffer.OpenLoopStates(*states) if h > 1 else None))
@@ -62,7 +64,8 @@ def record(directory, checkout):
     """Run everything, two processes at a time."""
     directory.mkdir(parents=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(checkout)}
-    updates = [sys.executable, __file__, "updates", str(directory.absolute())]
+    # The checkout's own copy of this file: it knows how an agent is made there.
+    updates = [sys.executable, str(checkout / "tests" / "oracle.py"), "updates", str(directory.absolute())]
     subprocess.run(updates, check=True, env=environment)
     for h in (1, 5):
         pair = [name for name in RUNS if name.startswith(f"h{h}")]

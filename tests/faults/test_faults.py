@@ -13,11 +13,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from flags import parse_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs import make_env
-from flags import parse_args
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
 from tests.integration.test_train import ROOT, SMALL, rows, run_dir, train, trajectory

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from agent.chunking import ChunkExecutor, Plan, by_confidence, executed_length, epsilon_commit
+from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit, executed_length
 
 
 @pytest.mark.parametrize(

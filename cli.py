@@ -1,0 +1,119 @@
+"""Command lines: one made from the declarations in config.py, and mistakes answered with one sentence."""
+
+import argparse
+import difflib
+import os
+import re
+
+from config import FLAGS, Config, Switch, as_json, check_together, differing_flags
+from errors import UsageError
+from storage.run_dir import find_run, read_config
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to each help text, unless the text itself has to explain it."""
+
+    def __init__(self, prog):
+        super().__init__(prog, max_help_position=36)
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, argparse.SUPPRESS) else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a mistake with one sentence instead of the whole usage; flags cannot be abbreviated."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+        # argparse's own pattern takes -1e1 for a flag.
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (--help lists all flags)\n")
+
+    def parse_args(self, args=None, namespace=None):
+        """As argparse's; an unknown flag is answered with the one that it resembles."""
+        for word in args or ():
+            if re.fullmatch(r"--\w+=--", word):  # argparse of Python 3.11 raises ValueError
+                self.error(f"argument {word[:-3]}: expected one argument")
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            near = difflib.get_close_matches(name.replace("-", "_"), self._names(), n=1)
+            hint = f"; did you mean {self._names()[near[0]]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return namespace
+
+    def refuse_existing(self, paths, way_out):
+        """An error if one of the files that the command would write is there already."""
+        for path in paths:
+            if os.path.exists(path):
+                self.error(f"{path} exists; {way_out}, or name other files with --output")
+
+    def _names(self):
+        return {name.replace("-", "_"): name for name in self._option_string_actions}
+
+
+def train_parser():
+    """The command line of train.py: every flag of config.py, and --resume."""
+    parser = Parser(
+        usage="python train.py --env NAME [flags]",
+        description="Train Soft Actor-Critic with action chunks. Steps are the agent's: one action, one step.",
+        formatter_class=HelpFormatter,
+    )
+    groups = {}
+    for name, field in FLAGS.items():
+        kind, nargs, help = (field.metadata[key] for key in ("kind", "nargs", "help"))
+        unit = field.metadata["unit"]
+        options = {"default": field.default, "help": f"{help} [{unit}]" if unit else help}
+        if isinstance(kind, Switch):
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options |= {"type": kind, "metavar": nargs or kind.metavar, "nargs": len(nargs) if nargs else None}
+        group = field.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        groups[group].add_argument(f"--{name}", **options)
+    groups["run"].add_argument(
+        "--resume",
+        metavar="DIR",
+        help="continue a run from its last checkpoint: its directory, or auto for the newest run under exp/ with this "
+        "--experiment, --env, --chunk_size and --seed, if there is one. Flags that are not given are the run's "
+        "(default: a new run)",
+    )
+    return parser
+
+
+def parse_train_args(argv=None):
+    """The command line of train.py. With --resume, flags that are not given are the run's own.
+
+    Returns:
+        (Config, directory of the run that is resumed or None).
+    """
+    parser = train_parser()
+    args = parser.parse_args(argv)
+    if args.env is None and args.resume in (None, "auto"):
+        parser.error("the following argument is required: --env")
+    run_dir = None
+    if args.resume is not None:
+        try:
+            run_dir = find_run(_config(args)) if args.resume == "auto" else args.resume
+            saved = read_config(run_dir) if run_dir else None
+        except UsageError as error:
+            parser.error(f"argument --resume: {error}")
+        if run_dir:
+            args = parser.parse_args(argv, argparse.Namespace(**vars(saved)))
+            if differing := differing_flags(as_json(saved), _config(args)):
+                there = f"argument --resume: {run_dir} cannot be continued with other flags"
+                parser.error(f"{there}: {', '.join(differing)}")
+    config = _config(args)
+    try:
+        check_together(config)
+    except UsageError as error:
+        parser.error(str(error))
+    return config, run_dir
+
+
+def _config(args):
+    values = {name: getattr(args, name) for name in FLAGS}
+    return Config(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})

@@ -1,0 +1,336 @@
+"""Every hyperparameter and flag of a run, each declared once.
+
+A declaration is a field of `Config`. The command line, args.json, the checks of saved values and the flag table of the
+docs are made from it. To add a hyperparameter, add a field here and read `config.NAME` where it takes effect.
+"""
+
+import dataclasses
+import math
+import re
+from argparse import ArgumentTypeError
+from dataclasses import dataclass
+
+from errors import UsageError
+
+REQUIRED = dataclasses.MISSING  # `before` of a flag that every run has had from the start
+
+
+class Number:
+    """A finite int or float within an interval, as an argparse type and as a check of saved values.
+
+    Args:
+        kind: int or float; an int may be written as 1e6.
+        low, high: the interval, closed unless open_low, open_high.
+        even: only even numbers.
+    """
+
+    def __init__(self, kind, low=-math.inf, high=math.inf, open_low=False, open_high=False, even=False):
+        self.kind, self.low, self.high, self.open_low, self.open_high = kind, low, high, open_low, open_high
+        self.even = even
+        self.__name__ = kind.__name__  # argparse names the type in "invalid int value"
+        self.metavar = "N" if kind is int else "X"
+
+    def __call__(self, text):
+        return self.check(float(text), text)
+
+    def __str__(self):
+        left = "(" if self.open_low or self.low == -math.inf else "["
+        right = ")" if self.open_high or self.high == math.inf else "]"
+        return f"{left}{self.low:.10g}, {self.high:.10g}{right}"
+
+    def check(self, value, text=None):
+        """The value as its kind.
+
+        Raises:
+            ArgumentTypeError: it is no number of this kind, or outside the interval; the text is shown.
+        """
+        text = value if text is None else text
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ArgumentTypeError(f"{text!r} is not a number")
+        if not math.isfinite(value):
+            raise ArgumentTypeError(f"{text} is not in {self}")
+        if self.kind is int and value != int(value):
+            raise ArgumentTypeError(f"{text} is not a whole number")
+        value = self.kind(value)
+        below = value <= self.low if self.open_low else value < self.low
+        above = value >= self.high if self.open_high else value > self.high
+        if below or above:
+            raise ArgumentTypeError(f"{text} is not in {self}")
+        if self.even and value % 2:
+            raise ArgumentTypeError(f"{text} is odd, which mp4 does not take")
+        return value
+
+
+class Name:
+    """A text, as an argparse type and as a check of saved values.
+
+    Args:
+        pattern: regular expression that the whole text matches.
+        described: what that allows, for the error message.
+    """
+
+    metavar = "NAME"
+    __name__ = "name"
+
+    def __init__(self, pattern=".+", described="texts of at least one character"):
+        self.pattern, self.described = pattern, described
+
+    def __call__(self, text):
+        return self.check(text)
+
+    def __str__(self):
+        return "text"
+
+    def check(self, value):
+        """The text.
+
+        Raises:
+            ArgumentTypeError: it is not a text that matches.
+        """
+        if not (isinstance(value, str) and re.fullmatch(self.pattern, value)):
+            raise ArgumentTypeError(f"{value!r} is not allowed, {self.described} are")
+        return value
+
+
+class Choice(Name):
+    """One of some texts."""
+
+    def __init__(self, *choices):
+        super().__init__("|".join(choices), f"only {' or '.join(choices)}")
+        self.choices, self.metavar = choices, "|".join(choices)
+
+    def __str__(self):
+        return ", ".join(self.choices)
+
+
+class Switch:
+    """A bool; on the command line --NAME and --no-NAME."""
+
+    @staticmethod
+    def check(value):
+        """The value.
+
+        Raises:
+            ArgumentTypeError: it is not a bool.
+        """
+        if not isinstance(value, bool):
+            raise ArgumentTypeError(f"{value!r} is not true or false")
+        return value
+
+    def __str__(self):
+        return "switch"
+
+
+POSITIVE_INT = Number(int, 1)
+NON_NEGATIVE_INT = Number(int, 0)
+SEED = Number(int, 0, 2**32 - 1)
+POSITIVE = Number(float, 0, open_low=True)
+NON_NEGATIVE = Number(float, 0)
+FRACTION = Number(float, 0, 1)
+BELOW_ONE = Number(float, 0, 1, open_high=True)
+FINITE = Number(float)
+VIDEO_SIZE = Number(int, 16, even=True)
+VIDEO_FPS = Number(float, 1)
+# Bounds beyond what any machine can do, so that a slip of the keyboard is refused.
+NUM_THREADS = Number(int, 1, 1024)
+HIDDEN_DIM = Number(int, 1, 16_384)
+FILE_NAME = Name(r"[\w.-]+", "only letters, digits, '.', '_' and '-'")
+SWITCH = Switch()
+
+
+def flag(group, default, kind, help, unit=None, resumable=False, before=REQUIRED, nargs=None):
+    """A field of `Config`.
+
+    Args:
+        group: heading in --help and in the table of flags.
+        default: value of a run that does not give the flag; None where the help says what happens then.
+        kind: Number, Name, Choice or Switch: type and bounds.
+        help: one clause.
+        unit: of the value.
+        resumable: whether a resumed run may have another value.
+        before: the value that means "as before this flag existed"; runs whose args.json lacks the flag get it.
+        nargs: None, or the names of the values of a flag that takes several.
+    """
+    metadata = dict(group=group, kind=kind, help=help, unit=unit, resumable=resumable, before=before, nargs=nargs)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+# fmt: off
+@dataclass(frozen=True)
+class Config:
+    """All flags of a run, with their values."""
+
+    experiment: str = flag("run", "sac", FILE_NAME, "name of the experiment, first part of the run directory's name")
+    seed: int = flag("run", 1, SEED, "seed of every random stream")
+    device: str = flag(
+        "run", "auto", Name(), "torch device: cpu, cuda, cuda:1, mps; auto takes CUDA where there is one",
+        resumable=True)
+    num_threads: int | None = flag(
+        "run", None, NUM_THREADS, "torch threads (default: 1 on a CPU with up to 512 units per layer, else all cores)",
+        resumable=True)
+    compile: str = flag(
+        "run", "auto", Choice("auto", "on", "off"),
+        "compile the update's gradients once it has run 1,000 times: half a minute, then 1.4 times as fast; auto does "
+        "so on a CPU with a C++ compiler for runs of 30,000 updates or more",
+        resumable=True)
+    num_train_steps: int = flag("run", 1_000_000, POSITIVE_INT, "length of the run", "steps", resumable=True)
+    num_seed_steps: int = flag(
+        "run", 2500, NON_NEGATIVE_INT,
+        "random steps at the start, without updates; one action is held for chunk_size steps", "steps")
+    eval_frequency: int = flag(
+        "run", 10_000, POSITIVE_INT, "interval of evaluations; there is one at the end too", "steps", resumable=True)
+    num_eval_episodes: int = flag("run", 10, POSITIVE_INT, "episodes per evaluation", resumable=True)
+    checkpoint_frequency: int = flag(
+        "run", 10_000, NON_NEGATIVE_INT,
+        "interval of checkpoints, each taken at the next end of an episode; 0 takes none", "steps", resumable=True)
+
+    env: str = flag(
+        "environment", None, Name(),
+        "DM Control task (cheetah_run, ball_in_cup_catch, ...) or Gymnasium id (Pendulum-v1, HalfCheetah-v5, "
+        "module:Id-v0)")
+    action_repeat: int = flag(
+        "environment", 1, POSITIVE_INT, "control steps that each action is applied for; they count as one step")
+
+    chunk_size: int = flag("chunking", 5, POSITIVE_INT, "h: actions per plan; 1 is plain SAC")
+    confidence_threshold: float = flag(
+        "chunking", 0.5, FRACTION,
+        "a plan is executed until a confidence drops below this; 0 executes whole plans")
+    confidence_margin: float = flag(
+        "chunking", 1.0, NON_NEGATIVE,
+        "how much worse than replanning a planned step may be, as a multiple of what the critics disagree about, or "
+        "of what the policy gives up for its randomness, whichever is more")
+    noise_correlation: float = flag(
+        "chunking", 0.8, BELOW_ONE,
+        "correlation of the exploration noise of neighbouring actions of a plan, at the start; 0 is independent noise")
+    learnable_noise_correlation: bool = flag("chunking", True, SWITCH, "learn that correlation with the actor")
+    windows: str = flag(
+        "chunking", "any", Choice("any", "committed"),
+        "replayed action prefixes: any executed actions in a row (right for deterministic dynamics), or only those "
+        "committed to in one plan (right for random dynamics)")
+    commit_epsilon: float = flag(
+        "chunking", 0.1, FRACTION,
+        "probability that a plan is executed to its end in training whatever its confidences")
+
+    discount: float = flag("SAC", 0.99, BELOW_ONE, "discount factor", "per step")
+    batch_size: int = flag("SAC", 128, POSITIVE_INT, "windows per batch")
+    updates_per_step: float = flag("SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one every other step")
+    replay_buffer_capacity: int = flag("SAC", 1_000_000, Number(int, 2), "length of the replay buffer", "steps")
+    init_temperature: float = flag("SAC", 0.1, POSITIVE, "temperature (alpha) at the start", "reward per nat")
+    learnable_temperature: bool = flag("SAC", True, SWITCH, "learn the temperature")
+    target_entropy: float | None = flag(
+        "SAC", None, FINITE,
+        "entropy that the temperature aims at (default: minus the number of action dimensions)", "nats per step")
+    actor_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, actor")
+    actor_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, actor", nargs=("B1", "B2"))
+    critic_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, critic")
+    critic_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, critic", nargs=("B1", "B2"))
+    alpha_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, temperature")
+    alpha_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, temperature", nargs=("B1", "B2"))
+    confidence_lr: float = flag(
+        "SAC", 1e-3, POSITIVE, "Adam's learning rate, confidence head, whose betas are the actor's")
+    actor_update_frequency: int = flag(
+        "SAC", 1, POSITIVE_INT, "interval of actor, confidence and temperature updates", "updates")
+    critic_target_update_frequency: int = flag("SAC", 1, POSITIVE_INT, "interval of target critic updates", "updates")
+    critic_tau: float = flag(
+        "SAC", 0.005, Number(float, 0, 1, open_low=True), "share of the critic that a target update takes over")
+
+    hidden_dim: int = flag("networks", 256, HIDDEN_DIM, "units per hidden layer")
+    hidden_depth: int = flag("networks", 2, POSITIVE_INT, "hidden layers")
+    critic_layer_norm: bool = flag("networks", True, SWITCH, "LayerNorm in the critic's hidden layers")
+    actor_log_std_bounds: tuple = flag(
+        "networks", (-5.0, 2.0), FINITE, "range of the log standard deviation before the tanh", nargs=("LOW", "HIGH"))
+
+    log_frequency: int = flag(
+        "logging", 100, POSITIVE_INT, "interval of the updates that enter train.csv", "updates", resumable=True)
+    log_save_tb: bool = flag("logging", True, SWITCH, "write TensorBoard files", resumable=True)
+    save_video: bool = flag("logging", True, SWITCH, "record the first episode of each evaluation", resumable=True)
+    video_size: int = flag("logging", 256, VIDEO_SIZE, "side of the video (DM Control)", "pixels", resumable=True)
+    video_camera: str | None = flag(
+        "logging", None, Name(),
+        "camera of the video, by its name or number (DM Control; default: the task's first)", resumable=True)
+    video_fps: float | None = flag(
+        "logging", None, VIDEO_FPS,
+        "frame rate of the video, at most one frame per step; it plays in real time (default: every n-th step, with "
+        "the smallest n that gives 25 or fewer)", "frames per second", resumable=True)
+    video_overlay: bool = flag(
+        "logging", True, SWITCH, "show step, return and the plan with its confidences in the video", resumable=True)
+# fmt: on
+
+
+FLAGS = {field.name: field for field in dataclasses.fields(Config)}
+
+
+def parse_saved(values):
+    """A `Config` from the flags in args.json or policy.pt, held to the same bounds as the command line.
+
+    Args:
+        values: dict, name -> value as JSON has it. Flags that did not exist yet get their `before`.
+
+    Raises:
+        ValueError: a flag is missing, unknown, or has a value that the command line would refuse.
+    """
+    unknown = sorted(values.keys() - FLAGS.keys())
+    if unknown:
+        raise ValueError(f"--{unknown[0]} is a flag of another version")
+    result = {}
+    for name, field in FLAGS.items():
+        if name not in values and field.metadata["before"] is REQUIRED:
+            raise ValueError(f"--{name} is missing")
+        value = values.get(name, field.metadata["before"])
+        try:
+            result[name] = _check(field, value)
+        except ArgumentTypeError as error:
+            raise ValueError(f"--{name}: {error}") from error
+    return Config(**result)
+
+
+def _check(field, value):
+    kind, nargs = field.metadata["kind"], field.metadata["nargs"]
+    if value is None and field.default is None and field.name != "env":
+        return None
+    if not nargs:
+        return kind.check(value)
+    if not (isinstance(value, list | tuple) and len(value) == len(nargs)):
+        raise ArgumentTypeError(f"{value!r} is not {len(nargs)} numbers")
+    return tuple(kind.check(part) for part in value)
+
+
+def check_together(config):
+    """Raise UsageError if flags contradict each other."""
+    is_default = config.num_seed_steps == FLAGS["num_seed_steps"].default  # a short run without that flag is no mistake
+    if config.num_seed_steps > config.num_train_steps and not is_default:
+        raise UsageError(
+            f"argument --num_seed_steps: {config.num_seed_steps} is more than --num_train_steps {config.num_train_steps}"
+        )
+    if config.batch_size > config.replay_buffer_capacity:
+        raise UsageError(
+            f"argument --batch_size: {config.batch_size} is more than --replay_buffer_capacity "
+            f"{config.replay_buffer_capacity}"
+        )
+    shortest = config.chunk_size + 4
+    if config.replay_buffer_capacity < shortest:
+        raise UsageError(
+            f"argument --replay_buffer_capacity: {config.replay_buffer_capacity} is less than --chunk_size + 4 = {shortest}"
+        )
+    if config.actor_log_std_bounds[0] >= config.actor_log_std_bounds[1]:
+        raise UsageError("argument --actor_log_std_bounds: LOW must be less than HIGH")
+
+
+def as_json(config):
+    """The flags as args.json has them."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+
+
+def differing_flags(saved, config):
+    """What keeps a configuration from continuing a run: sentences about flags that make a run what it is.
+
+    Args:
+        saved: dict of the run's flags as JSON has them; one that did not exist yet counts as its `before`.
+        config: Config.
+    """
+    sentences = []
+    for name, here in as_json(config).items():
+        there = saved.get(name, FLAGS[name].metadata["before"])
+        if there != here and not FLAGS[name].metadata["resumable"]:
+            sentences.append(f"--{name} is {there} there, not {here}")
+    return sentences
