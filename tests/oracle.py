@@ -46,8 +46,6 @@ def batch_tensors(h, seed):
 
 def update_weights(h):
     """The agent's state after UPDATES updates, by the code that is on sys.path."""
-    from flags import parse_args
-
     import replay_buffer
     from agent import SACAgent
     from cli import parse_train_args
