@@ -13,14 +13,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from flags import parse_args
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from envs import make_env
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
-from tests.integration.test_train import ROOT, SMALL, rows, run_dir, train, trajectory
+from tests.helpers import ROOT, SMALL, assert_equal, rows, run_dir, train, trajectory
 
 TRAIN = [sys.executable, str(ROOT / "train.py")]
 PENDULUM = ["--env", "Pendulum-v1", "--num_seed_steps", "100", "--num_eval_episodes", "1", *SMALL]
@@ -66,10 +63,7 @@ def checkpoint_steps(cwd):
 
 def assert_same_runs(first, second):
     """Weights, train.csv but its two timing columns, and eval.csv: bit for bit."""
-    (rows_1, weights_1), (rows_2, weights_2) = trajectory(first), trajectory(second)
-    assert rows_1 == rows_2
-    assert weights_1.keys() == weights_2.keys()
-    assert all(torch.equal(weights_1[name], weights_2[name]) for name in weights_1)
+    assert_equal(trajectory(first), trajectory(second))
     assert (first / "eval.csv").read_text() == (second / "eval.csv").read_text()
 
 
@@ -433,49 +427,3 @@ def test_no_ffmpeg(tmp_path):
     result = train(tmp_path, *flags, "--save_video", IMAGEIO_FFMPEG_EXE="/nonexistent/ffmpeg")
     assert result.returncode == 0
     assert result.stderr.count("\n") == 1 and "training without video" in result.stderr
-
-
-ANY_INT, ANY_FLOAT = st.integers(-5, 10**7), st.floats() | st.sampled_from([0.0, 0.5, 1.0, -1.0])
-# What each flag may be, written down a second time.
-ACCEPTED = {
-    **dict.fromkeys(
-        "num_threads num_train_steps eval_frequency num_eval_episodes action_repeat chunk_size batch_size hidden_dim "
-        "hidden_depth actor_update_frequency critic_target_update_frequency log_frequency".split(),
-        (ANY_INT, lambda x: x >= 1),
-    ),
-    **dict.fromkeys("seed num_seed_steps checkpoint_frequency".split(), (ANY_INT, lambda x: x >= 0)),
-    "replay_buffer_capacity": (ANY_INT, lambda x: x >= 2),
-    "video_size": (ANY_INT, lambda x: x >= 16 and x % 2 == 0),
-    "video_fps": (ANY_FLOAT, lambda x: 1 <= x < float("inf")),
-    **dict.fromkeys(["confidence_threshold", "commit_epsilon"], (ANY_FLOAT, lambda x: 0 <= x <= 1)),
-    **dict.fromkeys(["noise_correlation", "discount"], (ANY_FLOAT, lambda x: 0 <= x < 1)),
-    "confidence_margin": (ANY_FLOAT, lambda x: 0 <= x < float("inf")),
-    "critic_tau": (ANY_FLOAT, lambda x: 0 < x <= 1),
-    "target_entropy": (ANY_FLOAT, lambda x: abs(x) < float("inf")),
-    **dict.fromkeys(
-        "updates_per_step init_temperature actor_lr confidence_lr critic_lr alpha_lr".split(),
-        (ANY_FLOAT, lambda x: 0 < x < float("inf")),
-    ),
-}
-
-
-@given(
-    given_flags=st.lists(st.sampled_from(sorted(ACCEPTED)), unique=True, max_size=4),
-    data=st.data(),
-)
-@settings(max_examples=500, deadline=None)
-def test_500_random_flag_sets(given_flags, data):
-    values = {name: data.draw(ACCEPTED[name][0], label=name) for name in given_flags}
-    argv = ["--env", "x", *(f"--{name}={value!r}" for name, value in values.items())]
-    steps = {"num_train_steps": 1_000_000, "num_seed_steps": 2500, "batch_size": 128, "replay_buffer_capacity": 10**6}
-    steps |= values
-    acceptable = all(ACCEPTED[name][1](value) for name, value in values.items())
-    acceptable &= steps["num_seed_steps"] <= steps["num_train_steps"]
-    acceptable &= steps["batch_size"] <= steps["replay_buffer_capacity"]
-    try:
-        args = parse_args(argv)
-    except SystemExit as end:
-        assert end.code == 2 and not acceptable
-    else:
-        assert acceptable
-        assert {name: getattr(args, name) for name in values} == values

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from utils import choose_device, numpy_generator, torch_generator
+from utils import Every, choose_device, numpy_generator, torch_generator
 
 
 def first_numpy(seed, stream):
@@ -25,3 +25,10 @@ def test_choose_device():
     for name in ("abacus", "cuda:77", ""):
         with pytest.raises(ValueError, match="is not usable here"):
             choose_device(name)
+
+
+def test_every_says_so_once_per_interval():
+    due = Every(10, step=3)
+    assert [step for step in (3, 12, 13, 14, 22, 27, 30, 37, 100) if due(step)] == [13, 27, 37, 100]
+    never = Every(0)
+    assert not any(never(step) for step in range(100))

@@ -1,0 +1,109 @@
+"""The directory of a run: which one is found, and what args.json may hold."""
+
+import json
+
+import pytest
+
+from config import Config, as_json
+from errors import UsageError
+from storage import run_dir as run_dir_module
+from storage.run_dir import find_run, finished_steps, lock, make_run_dir, read_config, record_end, record_start
+
+CONFIG = Config(env="cheetah_run", seed=3)
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def make(name, checkpoint):
+    from pathlib import Path
+
+    directory = Path("exp") / name / "checkpoints"
+    directory.mkdir(parents=True)
+    (directory / checkpoint).touch()
+
+
+def test_the_newest_run_with_a_checkpoint_is_found():
+    """A run that was killed while it wrote its first checkpoint has none: it is started anew."""
+    assert find_run(CONFIG) is None
+    make("sac-cheetah_run-h5-s3-20250101-000003", "000000000000.checkpoint.tmp")
+    assert find_run(CONFIG) is None
+    make("sac-cheetah_run-h5-s3-20250101-000001", "000000000000.checkpoint")
+    make("sac-cheetah_run-h5-s3-20250101-000002", "000000000010.checkpoint")
+    make("sac-cheetah_run-h5-s31-20250101-000009", "000000000010.checkpoint")
+    assert find_run(CONFIG) == "exp/sac-cheetah_run-h5-s3-20250101-000002"
+
+
+def test_two_runs_of_one_second_get_two_directories(monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda _: "20250101-000000")
+    first, second = make_run_dir(CONFIG), make_run_dir(CONFIG)
+    assert first == "exp/sac-cheetah_run-h5-s3-20250101-000000" and second == f"{first}-2"
+
+
+def test_the_record_of_a_run():
+    directory = make_run_dir(CONFIG)
+    record_start(directory, CONFIG)
+    assert read_config(directory) == CONFIG and finished_steps(directory) == 0
+    record_start(directory, CONFIG, step=50)
+    record_end(directory, 100)
+    with open(f"{directory}/args.json") as file:
+        record = json.load(file)
+    assert record["finished"] == 100 and [start["step"] for start in record["resumed"]] == [50]
+    assert record["args"] == as_json(CONFIG) and "torch" in record["versions"]
+
+
+def test_without_git_there_is_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    directory = make_run_dir(CONFIG)
+    record_start(directory, CONFIG)
+    with open(f"{directory}/args.json") as file:
+        assert json.load(file)["git_commit"] is None
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "holds no flags"),
+        ("{}", "holds no flags"),
+        ('{"args": 3}', "'args' is not what it should be"),
+        (json.dumps({"args": as_json(CONFIG), "resumed": 1}), "'resumed' is not what it should be"),
+        (json.dumps({"args": as_json(CONFIG), "finished": "all"}), "'finished' is not what it should be"),
+        (json.dumps({"args": as_json(CONFIG) | {"eval_frequency": 0}}), "--eval_frequency: 0 is not in"),
+        (
+            json.dumps({"args": as_json(CONFIG) | {"num_eval_episodes": "3"}}),
+            "--num_eval_episodes: '3' is not a number",
+        ),
+        (json.dumps({"args": as_json(CONFIG) | {"actor_lr": float("nan")}}), "--actor_lr: nan is not in"),
+        (json.dumps({"args": as_json(CONFIG) | {"actor_betas": [0.9]}}), "--actor_betas: "),
+        (json.dumps({"args": {"env": "x"}}), "--experiment is missing"),
+    ],
+)
+def test_a_damaged_record_is_one_sentence(text, sentence):
+    directory = make_run_dir(CONFIG)
+    with open(f"{directory}/args.json", "w") as file:
+        file.write(text)
+    with pytest.raises(UsageError) as caught:
+        read_config(directory)
+    assert "args.json" in str(caught.value) and sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_record_is_no_run(tmp_path):
+    with pytest.raises(UsageError, match="is not the directory of a run"):
+        read_config(str(tmp_path))
+
+
+def test_one_process_at_a_time():
+    directory = make_run_dir(CONFIG)
+    with lock(directory), pytest.raises(UsageError, match=f"another process is using {directory}"), lock(directory):
+        pass
+    with lock(directory):
+        pass
+
+
+def test_the_commit_is_this_repositorys():
+    commit = run_dir_module._git_commit()
+    assert commit is None or len(commit.removesuffix("-dirty")) == 40

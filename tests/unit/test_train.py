@@ -1,0 +1,155 @@
+"""The training loop of train.py, in this process, with an agent that only counts."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import train as train_module
+from agent import compilation
+from agent.chunking import Plan
+from cli import parse_train_args
+from replay_buffer import ReplayBuffer
+from storage.checkpoint import Checkpoints
+from tests.envs.scripted import episode_length
+from tests.helpers import SMALL, rows
+from train import Workspace, resolve
+
+STEPS = ["--env", "tests.envs.scripted:Scripted-v0", "--num_train_steps", 50, "--num_seed_steps", 20]
+
+
+class CountingAgent:
+    """Plans the same three actions in every state, learns nothing, and counts its updates."""
+
+    compile_from = None
+
+    def __init__(self, obs_size, action_size, config, device):
+        self.num_updates, self.actor = 0, torch.nn.Identity()
+        self.sizes = obs_size, action_size
+
+    def plan(self, obs, sample):
+        actions = np.array([[0.1, 0], [0.2, 0], [0.3, 0]], np.float32)
+        return Plan(actions, np.array([1.0, 0.9, 0.1], np.float32))
+
+    def update(self, batch):
+        self.num_updates += 1
+        return {}
+
+    def state_dict(self):
+        return {"num_updates": self.num_updates}
+
+    def load_state_dict(self, state):
+        self.num_updates = state["num_updates"]
+
+    def is_finite(self):
+        return True
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """Makes the workspace of 50 steps, 20 of them random, of the scripted environment; episodes of 7, 4, 9, ... steps."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_module, "SACAgent", CountingAgent)
+
+    def make(*flags, run_dir=None, stop=()):
+        argv = [str(f) for f in [*STEPS, *SMALL, "--num_eval_episodes", 1, "--chunk_size", 3, *flags]]
+        return Workspace(resolve(parse_train_args(argv)[0]), run_dir, stop)
+
+    return make
+
+
+@pytest.mark.parametrize("updates_per_step, expected", [(0.3, 9), (0.5, 15), (1, 30), (2, 60)])
+def test_updates_per_step(workspace, updates_per_step, expected):
+    run = workspace("--updates_per_step", updates_per_step)
+    assert run.train() == 0 and run.agent.num_updates == expected
+
+
+def test_cadences(workspace, monkeypatch):
+    """Evaluations at their step, checkpoints at the next end of an episode: 7, 11, 20, 27, 31, 40, 47."""
+    saved = []
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, state, buffer: saved.append((step, state["episode"])))
+    run = workspace("--eval_frequency", 15, "--checkpoint_frequency", 12)
+    assert run.train() == 0
+    assert [row["step"] for row in rows(f"{run.run_dir}/eval.csv")] == ["15", "30", "45", "50"]
+    assert [row["step"] for row in rows(f"{run.run_dir}/train.csv")] == ["7", "11", "20", "27", "31", "40", "47"]
+    assert saved == [(0, 1), (20, 4), (40, 7)]
+
+
+def test_no_checkpoints_and_no_early_stop_file(workspace):
+    run = workspace("--checkpoint_frequency", 0)
+    assert run.train() == 0 and not os.path.exists(f"{run.run_dir}/checkpoints")
+
+
+def test_a_resumed_run_keeps_its_cadences(workspace):
+    stop = []
+    run = workspace("--eval_frequency", 15, "--checkpoint_frequency", 12, stop=stop)
+    collect = run.collect
+
+    def collect_and_stop():
+        collect()
+        if run.step == 25:  # inside the fourth episode, of steps 21 to 27
+            stop.append(signal.SIGTERM)
+
+    run.collect = collect_and_stop
+    assert run.train() == 128 + signal.SIGTERM and run.step == 27
+    again = workspace("--eval_frequency", 15, "--checkpoint_frequency", 12, run_dir=run.run_dir)
+    assert again.train() == 0 and again.agent.num_updates == 30
+    assert [row["step"] for row in rows(f"{run.run_dir}/eval.csv")] == ["15", "30", "45", "50"]
+    assert [row["episode"] for row in rows(f"{run.run_dir}/train.csv")][:5] == ["1", "2", "3", "4", "5"]
+
+
+def test_a_signal_before_the_first_step_ends_the_run_there(workspace):
+    run = workspace(stop=[signal.SIGINT])
+    assert run.train() == 128 + signal.SIGINT and run.step == 0
+    assert not os.path.exists(f"{run.run_dir}/policy.pt")
+
+
+def test_a_workspace_leaves_the_process_alone(workspace):
+    def state():
+        signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        return signals, torch.get_num_threads(), dict(os.environ)
+
+    before = state()
+    run = workspace("--num_threads", 7)
+    config = run.config
+    assert run.train() == 0
+    assert state() == before and run.config is config
+
+
+def test_collection_executes_plans_and_replays_every_step(workspace, monkeypatch):
+    """Plans of 3 with two trusted steps: what reaches the replay buffer, step by step."""
+    added = []
+    add = ReplayBuffer.add
+    monkeypatch.setattr(ReplayBuffer, "add", lambda buffer, *step: added.append(step) or add(buffer, *step))
+    run = workspace("--commit_epsilon", 0)
+    run.train()
+    assert len(added) == 50
+    step, episode = 0, 0
+    while step < 50:
+        episode += 1
+        for t in range(min(episode_length(episode), 50 - step)):
+            obs, action, reward, next_obs, terminated, truncated, steps_left = added[step][:7]
+            assert obs[0] == t and next_obs[0] == t + 1 and reward == 100 * episode + t + 1
+            done = t + 1 == episode_length(episode)
+            assert (terminated, truncated) == (done and episode % 3 == 2, done and episode % 3 != 2)
+            if step < 20:  # random: one action for 3 steps
+                assert steps_left == 3 - t % 3 and (t % 3 == 0 or (action == added[step - 1][1]).all())
+            else:  # the fourth episode begins at step 20
+                assert steps_left == 2 - t % 2 and action[0] == pytest.approx([0.1, 0.2][t % 2])
+            step += 1
+    assert float(rows(f"{run.run_dir}/train.csv")[-1]["k"]) == 2
+    assert float(rows(f"{run.run_dir}/eval.csv")[-1]["k"]) == 2
+
+
+@pytest.mark.parametrize("updates_worth_it, choice", [(30, "on"), (31, "off")])
+def test_auto_compiles_where_a_run_is_long_enough(workspace, monkeypatch, updates_worth_it, choice):
+    monkeypatch.setattr(compilation, "COMPILE_WORTH", updates_worth_it)
+    monkeypatch.setattr(compilation, "has_compiler", lambda: True)
+    run = workspace()
+    assert run.config.compile == choice
+    run.train()
+    with open(f"{run.run_dir}/args.json") as file:
+        assert json.load(file)["args"]["compile"] == choice
