@@ -1,5 +1,6 @@
 # make train ARGS="--env cheetah_run"   sets up .venv and trains
 # make test                             sets up .venv and runs all tests
+# make test-fast                        the unit tests alone
 # make faults                           kills one run many times and compares it with an undisturbed one
 # make figures                          draws figures/ again from results/
 # make bench                            times the learner, against other packages, and the parts of a training step
@@ -8,13 +9,16 @@ ARGS ?= --env cheetah_run
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
-.PHONY: train test faults figures bench clean
+.PHONY: train test test-fast faults figures bench clean
 
 train: .venv/installed
 	.venv/bin/python train.py $(ARGS)
 
 test: .venv/installed .venv/installed-ray
 	.venv/bin/python -m pytest -n auto --dist loadfile
+
+test-fast: .venv/installed
+	.venv/bin/python -m pytest -n auto tests/unit
 
 faults: .venv/installed
 	.venv/bin/python -m pytest -m faults

@@ -213,7 +213,8 @@ class Config:
 
     discount: float = flag("SAC", 0.99, BELOW_ONE, "discount factor", "per step")
     batch_size: int = flag("SAC", 128, POSITIVE_INT, "windows per batch")
-    updates_per_step: float = flag("SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one every other step")
+    updates_per_step: float = flag(
+        "SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one every other step")
     replay_buffer_capacity: int = flag("SAC", 1_000_000, Number(int, 2), "length of the replay buffer", "steps")
     init_temperature: float = flag("SAC", 0.1, POSITIVE, "temperature (alpha) at the start", "reward per nat")
     learnable_temperature: bool = flag("SAC", True, SWITCH, "learn the temperature")
@@ -299,19 +300,16 @@ def check_together(config):
     """Raise UsageError if flags contradict each other."""
     is_default = config.num_seed_steps == FLAGS["num_seed_steps"].default  # a short run without that flag is no mistake
     if config.num_seed_steps > config.num_train_steps and not is_default:
-        raise UsageError(
-            f"argument --num_seed_steps: {config.num_seed_steps} is more than --num_train_steps {config.num_train_steps}"
-        )
+        limit = f"--num_train_steps {config.num_train_steps}"
+        raise UsageError(f"argument --num_seed_steps: {config.num_seed_steps} is more than {limit}")
     if config.batch_size > config.replay_buffer_capacity:
         raise UsageError(
             f"argument --batch_size: {config.batch_size} is more than --replay_buffer_capacity "
             f"{config.replay_buffer_capacity}"
         )
-    shortest = config.chunk_size + 4
-    if config.replay_buffer_capacity < shortest:
-        raise UsageError(
-            f"argument --replay_buffer_capacity: {config.replay_buffer_capacity} is less than --chunk_size + 4 = {shortest}"
-        )
+    capacity, shortest = config.replay_buffer_capacity, config.chunk_size + 4
+    if capacity < shortest:
+        raise UsageError(f"argument --replay_buffer_capacity: {capacity} is less than --chunk_size + 4 = {shortest}")
     if config.actor_log_std_bounds[0] >= config.actor_log_std_bounds[1]:
         raise UsageError("argument --actor_log_std_bounds: LOW must be less than HIGH")
 

@@ -1,4 +1,4 @@
-"""How a run is refused or ends early: with one sentence."""
+"""Exceptions that a command reports as a one-line error."""
 
 import os
 import sys
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 
 
 class UsageError(Exception):
-    """The run does not start: a mistake in the flags or in what they point to. Exit status 2."""
+    """A mistake in the flags or in what they point to; nothing has been done yet. Exit status 2."""
 
 
 class RunError(Exception):
-    """The run ends early. Exit status 1."""
+    """Something went wrong while a command was at work. Exit status 1."""
 
 
 @contextmanager
 def report_errors():
-    """For the main() of a command: a `UsageError` or `RunError` within it is one line and an exit status, a warning a line."""
+    """For the main() of a command: errors and warnings within it are printed as one line each."""
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         yield
