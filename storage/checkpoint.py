@@ -10,16 +10,15 @@ deleted. A file is written beside its target, flushed to the disk and renamed: a
 """
 
 import hashlib
-import io
 import json
 import os
-import pickle
 import re
+from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from errors import UsageError
+from storage import plain_data
 from storage.files import write_atomically, writing
 
 FORMAT = 2
@@ -28,6 +27,15 @@ KEPT = 2
 
 class CheckpointError(UsageError):
     """A checkpoint cannot be loaded; the text says why."""
+
+
+@contextmanager
+def restoring(run_dir):
+    """For the code that takes over a checkpoint's state: whatever does not fit is a `CheckpointError`."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the newest checkpoint of {run_dir} does not hold the state of such a run") from error
 
 
 class Checkpoints:
@@ -64,9 +72,7 @@ class Checkpoints:
             files.append(
                 {"first": rows.start, "stop": rows.stop, "name": name, "sha256": hashlib.sha256(data).hexdigest()}
             )
-        content = io.BytesIO()
-        torch.save({"step": step, "row_files": files, "state": state}, content)
-        content = content.getvalue()
+        content = plain_data.to_bytes({"step": step, "row_files": files, "state": state})
         header = {"format": FORMAT, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         name = f"{step:012d}.checkpoint"
         write_atomically(self._path(name), json.dumps(header).encode() + b"\n" + content)
@@ -87,10 +93,11 @@ class Checkpoints:
         for name in self._names():
             try:
                 content = self._read(name)
-                files = content["row_files"] if buffer else []
+                files = content["row_files"] if buffer is not None else []
                 rows = [self._read_rows(file, buffer) for file in files]
             except CheckpointError as error:
-                problems.append(str(error))
+                if str(error) not in problems:  # two checkpoints may need the same damaged row file
+                    problems.append(str(error))
                 continue
             for file, data in zip(files, rows, strict=True):
                 oldest_kept = max(file["first"], file["stop"] - buffer.capacity)
@@ -104,23 +111,27 @@ class Checkpoints:
 
     def _names(self):
         """Checkpoints, newest first."""
-        if not os.path.isdir(self.directory):
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
             return []
-        return sorted((n for n in os.listdir(self.directory) if re.fullmatch(r"\d+\.checkpoint", n)), reverse=True)
+        except OSError as error:
+            raise CheckpointError(f"{self.directory} cannot be read: {error.strerror}") from error
+        return sorted((name for name in names if re.fullmatch(r"\d+\.checkpoint", name)), reverse=True)
 
     def _clean(self):
         """Delete what no kept checkpoint needs, and what an interrupted save left."""
         for name in list(self._good)[:-KEPT]:
             del self._good[name]
         needed = {*self._good, *(file["name"] for files in self._good.values() for file in files)}
-        for name in os.listdir(self.directory):
-            if name not in needed and re.search(r"\.(checkpoint|rows)(\.tmp)?$", name):
-                os.remove(self._path(name))
+        with writing(self.directory):
+            for name in os.listdir(self.directory):
+                if name not in needed and re.search(r"\.(checkpoint|rows)(\.tmp)?$", name):
+                    os.remove(self._path(name))
 
     def _read(self, name):
         path = self._path(name)
-        with open(path, "rb") as file:
-            header, content = file.readline(1000), file.read()
+        header, _, content = self._bytes(path).partition(b"\n")
         if not header:
             raise CheckpointError(f"{path} is empty")
         try:
@@ -129,26 +140,32 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path} is not a checkpoint, or its first line is damaged") from error
         if version != FORMAT:
-            raise CheckpointError(f"{path} has format {version}; this version reads format {FORMAT}")
+            raise CheckpointError(f"{path} has format {version!r}; this version reads format {FORMAT}")
         self._verify(path, content, size, sha256)
         try:
-            content = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            content = plain_data.from_bytes(content)
+        except ValueError as error:
             raise CheckpointError(f"{path} holds something else than data and was not loaded") from error
-        if not (isinstance(content, dict) and content.keys() == {"step", "row_files", "state"}):
+        if not _is_checkpoint(content):
             raise CheckpointError(f"{path} is not a checkpoint of a run")
         return content
 
     def _read_rows(self, file, buffer):
         path = self._path(file["name"])
         width = buffer.rows.shape[1]
-        try:
-            with open(path, "rb") as stream:
-                data = stream.read()
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{path} is missing") from error
+        data = self._bytes(path)
         self._verify(path, data, 4 * width * (file["stop"] - file["first"]), file["sha256"])
         return np.frombuffer(data, np.float32).reshape(-1, width)
+
+    @staticmethod
+    def _bytes(path):
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path} is missing") from error
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
     @staticmethod
     def _verify(path, data, size, sha256):
@@ -156,3 +173,31 @@ class Checkpoints:
             raise CheckpointError(f"{path} has {len(data)} bytes instead of {size}: it is not whole")
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CheckpointError(f"{path} is damaged: its checksum differs")
+
+
+def _is_checkpoint(content):
+    """Whether content has the types that `Checkpoints.save` writes; each row file begins where the one before ends."""
+    if not (isinstance(content, dict) and content.keys() == {"step", "row_files", "state"}):
+        return False
+    step, files = content["step"], content["row_files"]
+    if not (_is_count(step) and isinstance(files, list) and isinstance(content["state"], dict)):
+        return False
+    return all(map(_is_row_file, files)) and all(
+        one["stop"] == other["first"] for one, other in zip(files, files[1:], strict=False)
+    )
+
+
+def _is_row_file(file):
+    return (
+        isinstance(file, dict)
+        and file.keys() == {"first", "stop", "name", "sha256"}
+        and _is_count(file["first"])
+        and _is_count(file["stop"])
+        and file["first"] < file["stop"]
+        and isinstance(file["name"], str)
+        and re.fullmatch(r"replay-\d+-\d+\.rows", file["name"]) is not None  # a name, not a path to somewhere else
+    )
+
+
+def _is_count(value):
+    return type(value) is int and value >= 0

@@ -1,6 +1,7 @@
 """Checkpoints: what comes back, what an interrupted or damaged one leads to. Rows hold their own number."""
 
 import builtins
+import errno
 import hashlib
 import io
 import itertools
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 
 from errors import RunError
 from replay_buffer import ReplayBuffer
-from storage.checkpoint import FORMAT, CheckpointError, Checkpoints
+from storage import plain_data
+from storage.checkpoint import FORMAT, CheckpointError, Checkpoints, restoring
 
 
 def make_buffer(capacity=40):
@@ -143,6 +145,8 @@ DAMAGE = {
     "rows truncated": lambda p: overwrite(q := sorted(p.parent.glob("*.rows"))[-1], q.read_bytes()[:-4]),
     "rows flipped": lambda p: overwrite(q := sorted(p.parent.glob("*.rows"))[-1], flip(q.read_bytes(), 8)),
     "rows absent": lambda p: sorted(p.parent.glob("*.rows"))[-1].unlink(),
+    "a directory": lambda p: (p.unlink(), p.mkdir()),
+    "rows a directory": lambda p: (q := sorted(p.parent.glob("*.rows"))[-1], q.unlink(), q.mkdir()),
 }
 
 
@@ -155,11 +159,80 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(two, damage):
         assert problems == []  # nothing tells that it was ever there
     else:
         (problem,) = problems
-        assert str(sorted(newest(two).parent.glob("*.rows"))[-1] if damage == "rows flipped" else "0000") in problem
+        rows_named = damage in ("rows flipped", "rows a directory")
+        assert str(sorted(newest(two).parent.glob("*.rows"))[-1] if rows_named else "0000") in problem
         assert {"of a newer format": "format 9", "empty": "is empty", "rows absent": "is missing"}.get(
             damage, ""
         ) in problem
     assert not (newest(two).parent / "executed").exists()
+
+
+def rewrite(path, change):
+    """The checkpoint with another content, whole all the same."""
+    data = plain_data.from_bytes(path.read_bytes().partition(b"\n")[2])
+    content = plain_data.to_bytes(change(data))
+    header = {"format": FORMAT, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.write_bytes(json.dumps(header).encode() + b"\n" + content)
+
+
+def of_rows(**change):
+    return lambda data: data | {"row_files": [data["row_files"][0] | change]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: [data],
+        lambda data: data | {"step": "20"},
+        lambda data: data | {"step": -1},
+        lambda data: data | {"state": "text"},
+        lambda data: data | {"row_files": {}},
+        lambda data: data | {"row_files": ["name"]},
+        lambda data: data | {"row_files": data["row_files"][::-1]},
+        of_rows(name="../../secret.rows"),
+        of_rows(name=7),
+        of_rows(first=0.0),
+        of_rows(stop=0),
+    ],
+)
+def test_a_whole_checkpoint_of_other_types_is_refused(two, change):
+    rewrite(newest(two), change)
+    step, (problem,) = load(two)
+    assert step == 10 and problem == f"{newest(two)} is not a checkpoint of a run"
+
+
+def test_a_read_error_is_a_sentence_and_the_one_before_is_used(two, monkeypatch):
+    for ending in (".checkpoint", ".rows"):
+        broken = sorted(newest(two).parent.glob(f"*{ending}"))[-1]
+
+        def read(path, *args, broken=str(broken)):
+            if str(path) == broken:
+                raise OSError(errno.EIO, "Input/output error")
+            return open(path, *args)
+
+        monkeypatch.setattr("storage.checkpoint.open", read, raising=False)
+        assert load(two) == (10, [f"{broken} cannot be read: Input/output error"])
+
+
+def test_torch_warns_of_nothing(two, recwarn):
+    for damage in ("a pickle that would run code", "a bare pickle that would run code"):
+        DAMAGE[damage](newest(two))
+        assert load(two)[0] == 10
+    assert not recwarn.list
+
+
+def test_a_row_file_that_both_checkpoints_need_is_named_once(two):
+    oldest = sorted(newest(two).parent.glob("*.rows"))[0]
+    oldest.unlink()
+    with pytest.raises(CheckpointError) as caught:
+        load(two)
+    assert str(caught.value) == f"{oldest} is missing"
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError, ValueError, RuntimeError])
+def test_a_state_that_does_not_fit_is_a_sentence(error):
+    with pytest.raises(CheckpointError, match="the newest checkpoint of exp/a does not hold"), restoring("exp/a"):
+        raise error("x")
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

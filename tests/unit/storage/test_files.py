@@ -1,9 +1,10 @@
+import json
 import os
 
 import pytest
 
 from errors import RunError
-from storage.files import write_atomically
+from storage.files import check_writable, json_bytes, write_atomically
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
@@ -21,3 +22,26 @@ def test_what_cannot_be_written_is_a_failure_and_leaves_the_old_file(tmp_path):
     with pytest.raises(RunError, match=r"cannot write .*a \(3 bytes\): Is a directory; [\d,]+ bytes are free"):
         write_atomically(str(tmp_path / "a"), b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    with pytest.raises(RunError, match=r"cannot write .*new/a \(3 bytes\): No such file or directory; [\d,]+ bytes"):
+        write_atomically(str(tmp_path / "new" / "a"), b"new")
+
+
+def test_a_folder_is_created_and_left_empty(tmp_path):
+    check_writable(str(tmp_path / "new" / "folder" / "a.json"))
+    assert os.listdir(tmp_path / "new" / "folder") == []
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a.json", "/proc/self/a.json"):
+        with pytest.raises(RunError, match="cannot write .*a.json: "):
+            check_writable(str(path))
+
+
+def test_json_holds_finite_numbers_only():
+    assert json.loads(json_bytes({"a": [1.5, None]})) == {"a": [1.5, None]}
+    with pytest.raises(RunError, match="not finite"):
+        json_bytes({"a": [float("nan")]})
