@@ -7,7 +7,6 @@ python train.py --resume exp/RUN                                continue an inte
 tensorboard --logdir exp
 """
 
-import io
 import math
 import os
 import signal
@@ -39,7 +38,7 @@ from logger import Logger
 from replay_buffer import ReplayBuffer
 from rollout import evaluate
 from storage.checkpoint import Checkpoints
-from storage.files import write_atomically
+from storage.policy import save_policy
 from storage.run_dir import finished_steps, lock, make_run_dir, record_end, record_start, versions
 from utils import Every, choose_device, memory_limit, numpy_generator
 
@@ -267,10 +266,8 @@ class Workspace:
         self.logger.close()
         if self.step < self.config.num_train_steps:
             return 128 + self.stop[0]
-        policy = io.BytesIO()
-        sizes = {"obs_size": self.obs_size, "action_size": self.action_size}
-        torch.save({"args": as_json(self.config), **sizes, "actor": self.agent.actor.state_dict()}, policy)
-        write_atomically(os.path.join(self.run_dir, "policy.pt"), policy.getvalue())
+        weights, flags = self.agent.actor.state_dict(), as_json(self.config)
+        save_policy(self.run_dir, weights, flags, self.obs_size, self.action_size, self.step)
         record_end(self.run_dir, self.step)
         return 0
 
