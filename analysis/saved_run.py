@@ -1,15 +1,13 @@
 """A run that train.py left behind, as an agent that can play."""
 
-import os
-import pickle
 from typing import NamedTuple
-
-import torch
 
 from agent import SACAgent
 from envs import make_env
 from errors import UsageError
+from flags import fixed_flags
 from storage.checkpoint import CheckpointError, Checkpoints
+from storage.policy import load_policy
 from storage.run_dir import read_flags
 
 
@@ -30,36 +28,70 @@ def load_run(run_dir, with_critics=False):
             policy.pt, or of the newest checkpoint of a run that has not finished.
 
     Raises:
-        UsageError: there is neither, or it does not belong to the task that args.json names.
+        UsageError: there is neither, the flags saved with it are not those of args.json, or its weights do not fit
+            the task or are not finite.
     """
     flags = read_flags(run_dir)
-    path = os.path.join(run_dir, "policy.pt")
-    if os.path.exists(path) and not with_critics:
-        try:
-            policy = torch.load(path, weights_only=True, map_location="cpu")
-            env_name, step, weights = policy["args"]["env"], policy["args"]["num_train_steps"], policy["actor"]
-        except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} is damaged, or not a policy") from error
+    policy = None if with_critics else load_policy(run_dir)
+    if policy is None:
+        step, saved_flags, state = _newest_checkpoint(run_dir, with_critics)
     else:
-        try:
-            step, state, _ = Checkpoints(run_dir).load()
-        except CheckpointError as error:
-            problem = "has no critics" if with_critics else "has not finished and cannot be played"
-            raise UsageError(f"{run_dir} {problem}: {error}") from error
-        env_name, weights = state["flags"]["env"], state["agent"]["actor"]
-    if env_name != flags["env"]:
-        raise UsageError(f"{run_dir} is a run of {flags['env']}, but its policy is one of {env_name}")
-    env = make_env(flags["env"], flags["action_repeat"])
-    sizes = env.observation_space.shape[0], env.action_space.shape[0]
-    try:
-        agent = SACAgent.from_flags(*sizes, flags | {"device": "cpu"})
-    except KeyError as error:
-        raise UsageError(f"{run_dir} is of another version of train.py: its args.json has no {error}") from error
+        step, saved_flags, state = policy.step, policy.flags, {"actor": policy.actor}
+    _check_flags(run_dir, flags, saved_flags)
+    agent = _build_agent(run_dir, flags)
     try:
         if with_critics:
-            agent.load_state_dict(state["agent"])
+            agent.load_state_dict(state)
         else:
-            agent.actor.load_state_dict(weights)
-    except (RuntimeError, ValueError) as error:
+            agent.actor.load_state_dict(state["actor"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"{run_dir}: the policy does not fit {flags['env']} and the flags in args.json") from error
+    if not agent.is_finite():
+        raise UsageError(f"{run_dir}: the weights of the policy are not all finite")
     return SavedRun(agent, flags, step)
+
+
+def _newest_checkpoint(run_dir, with_critics):
+    """(step, flags, state of the agent)."""
+    try:
+        step, state, _ = Checkpoints(run_dir).load()
+    except CheckpointError as error:
+        problem = "has no critics" if with_critics else "has not finished and cannot be played"
+        raise UsageError(f"{run_dir} {problem}: {error}") from error
+    flags, agent = state.get("flags"), state.get("agent")
+    if not (isinstance(flags, dict) and isinstance(agent, dict)):
+        raise UsageError(f"{run_dir}: the newest checkpoint does not hold an agent and its flags")
+    return step, flags, agent
+
+
+def _check_flags(run_dir, flags, saved_flags):
+    """The flags saved with the weights decide: args.json can be edited by hand.
+
+    Raises:
+        UsageError: one differs.
+    """
+    flags, saved_flags = fixed_flags(flags), fixed_flags(saved_flags)
+    for name, value in saved_flags.items():
+        if name not in flags:
+            raise UsageError(
+                f"{run_dir} is of another version of train.py, or was edited: its args.json has no {name}, "
+                f"which is {value} in its policy"
+            )
+        if flags[name] != value:
+            raise UsageError(
+                f"{run_dir}/args.json says --{name} {flags[name]}, but its policy was trained with --{name} {value}"
+            )
+    for name in flags.keys() - saved_flags.keys():
+        raise UsageError(f"{run_dir}/args.json says --{name} {flags[name]}, which its policy does not know")
+
+
+def _build_agent(run_dir, flags):
+    try:
+        env = make_env(flags["env"], flags["action_repeat"])
+        sizes = env.observation_space.shape[0], env.action_space.shape[0]
+        return SACAgent.from_flags(*sizes, flags | {"device": "cpu"})
+    except KeyError as error:
+        raise UsageError(f"{run_dir} is of another version of train.py: its args.json has no {error}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{run_dir} cannot be played with the flags in its args.json: {reason}") from error

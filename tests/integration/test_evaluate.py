@@ -153,9 +153,9 @@ def unfinished(run):
         (lambda run: (run / "args.json").write_text("{"), "args.json is damaged"),
         (unfinished, "has not finished and cannot be played"),
         (damage_policy, "policy.pt is damaged"),
-        (another_task, "is a run of tests.envs.scripted:Scripted-v0, but its policy is one of cheetah_run"),
+        (another_task, "says --env tests.envs.scripted:Scripted-v0, but its policy was trained with --env cheetah_run"),
         (another_size, "the policy does not fit"),
-        (another_version, "is of another version of train.py: its args.json has no 'confidence_margin'"),
+        (another_version, "is of another version of train.py, or was edited: its args.json has no confidence_margin"),
         (lambda run: (run / "evaluation.json").write_text("precious"), "evaluation.json exists"),
     ],
 )
