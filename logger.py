@@ -1,19 +1,76 @@
 """What a run writes while it trains: CSV files, TensorBoard events, terminal lines and a progress bar."""
 
 import csv
+import io
 import os
 import sys
 import time
+import warnings
 from collections import defaultdict
 
 import numpy as np
 from termcolor import colored
 from tqdm import tqdm
 
-from errors import RunError
-from storage.files import writing
+from errors import RunError, UsageError
+from storage.files import write_atomically, writing
 
+CSV_FILES = ("train", "eval")  # RUN_DIR/train.csv, RUN_DIR/eval.csv
 LINE_INTERVAL = 1.0  # seconds between two printed train lines; short episodes would flood the terminal
+
+
+def read_csv(path):
+    """A CSV file that a run has written: its columns, and its rows as dicts of text.
+
+    A last line without its end is left out: it was being written when the run ended.
+
+    Returns:
+        (columns, rows): two empty lists if there is no file, or an empty one.
+
+    Raises:
+        UsageError: it cannot be read, or a row does not consist of numbers, the step first of all.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(line for line in file if line.endswith("\n"))
+            columns, rows = list(reader.fieldnames or []), list(reader)
+        for row in rows:
+            int(row["step"])
+            for text in row.values():
+                float(text or "nan")  # empty: the column is newer than the row
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is damaged: it is no CSV file of a run") from error
+    return columns, rows
+
+
+def check_csv(run_dir, last_step, expected_rows=None):
+    """Before a run is continued: check both CSV files, and change nothing.
+
+    Args:
+        run_dir: the run's directory.
+        last_step: of the checkpoint; only rows up to it count.
+        expected_rows: what `Logger.num_rows` gave at that checkpoint; None for older checkpoints.
+
+    Warns:
+        a file has fewer rows than it had then.
+
+    Raises:
+        UsageError: see `read_csv`.
+    """
+    for name in CSV_FILES:
+        path = os.path.join(run_dir, f"{name}.csv")
+        num_rows = sum(int(row["step"]) <= last_step for row in read_csv(path)[1])
+        expected = (expected_rows or {}).get(name, 0)
+        if num_rows < expected:
+            warnings.warn(
+                f"{path} has {num_rows} rows up to step {last_step}, and had {expected} when the checkpoint was "
+                f"written: {expected - num_rows} are lost",
+                stacklevel=2,
+            )
 
 
 class CsvLog:
@@ -23,23 +80,30 @@ class CsvLog:
         path: the file. Rows that it already has are kept up to those of `last_step`; a line that was not written to
             its end is dropped.
         last_step: see path.
+
+    Attributes:
+        num_rows: in the file.
+
+    Raises:
+        UsageError: the file is none of a run.
+        RunError: it cannot be written; it is as before then.
     """
 
     def __init__(self, path, last_step=0):
         self._path = path
-        self._columns = []
+        self._columns, self.num_rows = [], 0
         if os.path.exists(path):
-            columns, rows = self._read()
+            columns, rows = read_csv(path)
             self._replace(columns, [row for row in rows if int(row["step"]) <= last_step])
 
     def write(self, row):
         """Append row, a dict, and hand it to the system."""
-        with writing(self._path):
-            new = [name for name in row if name not in self._columns]
-            if new:
-                self._replace(self._columns + new, self._read()[1] if self._columns else [])
-            with open(self._path, "a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+        new = [name for name in row if name not in self._columns]
+        if new:
+            self._replace(self._columns + new, read_csv(self._path)[1] if self._columns else [])
+        with writing(self._path), open(self._path, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+        self.num_rows += 1
 
     def sync(self):
         """Wait until all rows are on the disk."""
@@ -47,20 +111,13 @@ class CsvLog:
             with writing(self._path), open(self._path, "rb+") as file:
                 os.fsync(file.fileno())
 
-    def _read(self):
-        """Columns, and the rows that are whole."""
-        with open(self._path, newline="") as file:
-            reader = csv.DictReader(line for line in file if line.endswith("\n"))
-            return list(reader.fieldnames or []), list(reader)
-
     def _replace(self, columns, rows):
-        self._columns = columns
-        scratch = f"{self._path}.tmp"
-        with open(scratch, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(scratch, self._path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self._path, text.getvalue().encode())
+        self._columns, self.num_rows = columns, len(rows)
 
 
 class MeanMetrics:
@@ -102,7 +159,12 @@ class Logger:
         args: the run's flags, a dict, shown by TensorBoard as hyperparameters.
         total_steps: of the run, for the progress bar.
         save_tb: whether to write TensorBoard events.
-        last_step: of the checkpoint that the run continues from; what was logged after it is dropped.
+        last_step: of the checkpoint that the run continues from; what was logged after it is dropped. Call `check_csv`
+            before.
+
+    Raises:
+        UsageError: see `read_csv`.
+        RunError: a file cannot be written.
     """
 
     def __init__(self, run_dir, args, total_steps, save_tb, last_step=0):
@@ -112,22 +174,18 @@ class Logger:
         self._updates = MeanMetrics()
         self._writer = None
         if save_tb:
-            from torch.utils.tensorboard import SummaryWriter
-            from torch.utils.tensorboard.summary import hparams
-
-            # TensorBoard hides what earlier files hold from purge_step on.
-            self._writer = SummaryWriter(run_dir, purge_step=last_step + 1 if last_step else None)
-            # Written first, so that an unfinished run can be compared too; the metric is the last eval/return.
-            flags = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in args.items()}
-            self._session_start, self._session_info, self._session_end = hparams(flags, {"eval/return": 0.0})
-            self._writer.file_writer.add_summary(self._session_start)
-            self._writer.file_writer.add_summary(self._session_info)
+            with writing(self._events):
+                self._open_events(run_dir, args, last_step)
         # disable=None: no bar where the terminal is a file or a pipe.
         self._bar = tqdm(total=total_steps, initial=last_step, unit="step", disable=None, dynamic_ncols=True)
         if not self._bar.disable:
             self._bar._time = time.monotonic  # tqdm's own clock is the wall clock, which may be set back
             self._bar.start_t = self._bar.last_print_t = time.monotonic()
         self._last_line = -np.inf
+
+    def num_rows(self):
+        """{"train": n, "eval": m}: the rows of both CSV files, for a checkpoint; see `check_csv`."""
+        return {"train": self._train_csv.num_rows, "eval": self._eval_csv.num_rows}
 
     def step(self):
         """Advance the progress bar by one environment step."""
@@ -186,6 +244,18 @@ class Logger:
                 self._writer.file_writer.add_summary(self._session_end)
                 self._writer.close()
         self._bar.close()
+
+    def _open_events(self, run_dir, args, last_step):
+        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
+
+        # TensorBoard hides what earlier files hold from purge_step on.
+        self._writer = SummaryWriter(run_dir, purge_step=last_step + 1 if last_step else None)
+        # Written first, so that an unfinished run can be compared too; the metric is the last eval/return.
+        flags = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in args.items()}
+        start, info, self._session_end = hparams(flags, {"eval/return": 0.0})
+        self._writer.file_writer.add_summary(start)
+        self._writer.file_writer.add_summary(info)
 
     def _scalars(self, group, row):
         if self._writer:

@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import itertools
 import math
@@ -8,8 +9,8 @@ import time
 import pytest
 import torch
 
-from errors import RunError
-from logger import CsvLog, Logger, MeanMetrics
+from errors import RunError, UsageError
+from logger import CsvLog, Logger, MeanMetrics, check_csv
 
 
 def read(path):
@@ -59,6 +60,103 @@ def test_a_log_of_a_header_alone_is_continued(tmp_path):
     path.write_text("")
     CsvLog(path, last_step=5).write({"step": 6})
     assert read(path) == [{"step": "6"}]
+
+
+ROW = "step,return\r\n10,1.5\r\n"
+DAMAGED = {
+    "binary": bytes(range(256)) + b"\n",
+    "NUL": b"step,return\n1\x00,2\n",
+    "no step": b"return\r\n1.5\r\n",
+    "a step that is no number": ROW.encode() + b"x,1\r\n",
+    "a step that is not finite": ROW.encode() + b"inf,1\r\n",
+    "a value that is no number": ROW.encode() + b"20,high\r\n",
+    "too many values": ROW.encode() + b"20,1,2\r\n",
+}
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_file_is_named_and_left_alone(tmp_path, name, damage):
+    path = tmp_path / f"{name}.csv"
+    path.write_bytes(DAMAGED[damage])
+    for check in (lambda: check_csv(tmp_path, 10), lambda: CsvLog(path, 10)):
+        with pytest.raises(UsageError, match=rf"{name}.csv is damaged"):
+            check()
+    assert path.read_bytes() == DAMAGED[damage] and os.listdir(tmp_path) == [path.name]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "eval.csv").mkdir()
+    with pytest.raises(UsageError, match="eval.csv cannot be read: Is a directory"):
+        check_csv(tmp_path, 10)
+
+
+def logged(run_dir, last_step=0, steps=()):
+    logger = Logger(run_dir, {}, total_steps=100, save_tb=False, last_step=last_step)
+    row = {"episode": 1, "length": 1, "duration": 1.0, "steps_per_second": 1.0, "return": 1.0, "k": 1.0}
+    for step in steps:
+        logger.log_train({"step": step, **row}, [], [])
+        if step % 20 == 0:
+            logger.log_eval({"step": step, "return": 1.0, "k": 1.0})
+    logger.sync()
+    logger.close()
+    return logger.num_rows()
+
+
+def test_rows_are_counted_for_the_checkpoint(tmp_path, recwarn):
+    assert logged(tmp_path) == {"train": 0, "eval": 0}
+    assert logged(tmp_path, steps=(10, 20, 30, 40)) == {"train": 4, "eval": 2}
+    check_csv(tmp_path, 30, {"train": 3, "eval": 1})
+    assert logged(tmp_path, last_step=30, steps=(40, 50)) == {"train": 5, "eval": 2}
+    check_csv(tmp_path, 50)  # of a checkpoint that knows nothing
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("lose", [lambda path: path.write_text(""), os.remove])
+@pytest.mark.parametrize("name, expected", [("train", 3), ("eval", 1)])
+def test_lost_rows_are_said(tmp_path, lose, name, expected):
+    logged(tmp_path, steps=(10, 20, 30, 40))
+    lose(tmp_path / f"{name}.csv")
+    with pytest.warns(UserWarning) as caught:
+        check_csv(tmp_path, 30, {"train": 3, "eval": 1})
+    (warning,) = caught
+    text = f"{name}.csv has 0 rows up to step 30, and had {expected} when the checkpoint was written: {expected} are lost"
+    assert text in str(warning.message)
+
+
+def test_a_replaced_file_is_on_the_disk_before_it_takes_the_old_ones_place(tmp_path, monkeypatch):
+    """A power failure may otherwise leave an empty file: fsync, rename, fsync of the directory."""
+    calls = []
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, lambda *a, name=name, real=getattr(os, name): (calls.append(name), real(*a)))
+    log = CsvLog(tmp_path / "a.csv")
+    log.write({"step": 1})
+    assert calls == ["fsync", "replace", "fsync"]
+    log.write({"step": 2, "late": 1})
+    CsvLog(tmp_path / "a.csv", last_step=2)
+    assert calls == ["fsync", "replace", "fsync"] * 3
+
+
+def test_a_full_disk_when_a_run_is_continued(tmp_path, monkeypatch):
+    logged(tmp_path, steps=(10, 20))
+    before = (tmp_path / "train.csv").read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"cannot write .*train.csv .*: No space left on device; [\d,]+ bytes are free"):
+        CsvLog(tmp_path / "train.csv", last_step=20)
+    assert (tmp_path / "train.csv").read_bytes() == before and sorted(os.listdir(tmp_path)) == ["eval.csv", "train.csv"]
+
+
+def test_no_room_for_the_tensorboard_file(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", full)
+    with pytest.raises(RunError, match=r"cannot write .*events.out.tfevents.*: No space left on device"):
+        Logger(tmp_path, {}, total_steps=10, save_tb=True)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
