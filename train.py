@@ -34,7 +34,7 @@ from config import as_json, differing_flags
 from envs import make_env, max_episode_steps, random_state, rendering, set_random_state
 from errors import RunError, UsageError, report_errors
 from launch.process import default_num_threads, stop_signals
-from logger import Logger
+from logger import Logger, check_csv
 from replay_buffer import ReplayBuffer
 from rollout import evaluate
 from storage.checkpoint import Checkpoints
@@ -285,6 +285,7 @@ class Workspace:
             "env": random_state(self.env),
             "replay": self.buffer.rng.bit_generator.state,
             "commit": self.commit_rng.bit_generator.state,
+            "rows": self.logger.num_rows(),
         }
         self.checkpoints.save(self.step, state, self.buffer)
 
@@ -295,6 +296,7 @@ class Workspace:
         if differing := differing_flags(state["flags"], self.config):
             path = os.path.join(self.run_dir, "args.json")
             raise UsageError(f"{path} has other flags than the checkpoint beside it: {', '.join(differing)}")
+        check_csv(self.run_dir, self.step, state.get("rows"))
         self.episode = state["episode"] - 1
         self.agent.load_state_dict(state["agent"])
         set_random_state(self.env, state["env"])
