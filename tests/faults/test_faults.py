@@ -259,6 +259,22 @@ def test_a_damaged_checkpoint_costs_a_warning(interrupted, undisturbed):
 
 
 @posix
+def test_csv_files_that_lost_rows_or_are_damaged(interrupted):
+    """Damaged ones are refused before anything changes; lost rows are said, the rest goes on."""
+    directory = the_run(interrupted)
+    whole = (directory / "train.csv").read_bytes()
+    (directory / "train.csv").write_bytes(b"\xff\x00\n" + whole)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    result = train(interrupted, "--resume", directory)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "train.csv is damaged" in result.stderr
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+    (directory / "train.csv").write_bytes(whole.splitlines(keepends=True)[0])
+    lost = len(whole.splitlines()) - 1
+    result = train(interrupted, "--resume", directory)
+    assert result.returncode == 0 and f"{lost} are lost" in result.stderr and result.stderr.count("\n") == 1
+
+
+@posix
 def test_without_any_checkpoint_there_is_nothing_to_resume(interrupted):
     directory = the_run(interrupted)
     shutil.rmtree(directory / "checkpoints")
