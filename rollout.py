@@ -1,12 +1,12 @@
-"""Episodes of an agent, played for their returns."""
+"""Play episodes of an agent and return what they gave."""
 
 import warnings
 from contextlib import nullcontext
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from agent.chunking import ChunkExecutor, by_confidence
+from errors import RunError
 from video import PlanView, VideoRecorder
 
 
@@ -15,8 +15,8 @@ def episode_seed(*numbers):
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def play(agent, env, seeds, length, sample=False, video_path=None, threshold=None, video_fps=None):
-    """One episode a seed.
+def play_each(agent, env, seeds, length, sample=False, video_path=None, threshold=None, video_fps=None):
+    """Play one episode per seed.
 
     Args:
         agent: `SACAgent`.
@@ -24,33 +24,61 @@ def play(agent, env, seeds, length, sample=False, video_path=None, threshold=Non
         seeds: of the episodes.
         length: Plan -> steps of it to execute.
         sample: whether actions are drawn from the policy; else the mode of each.
-        video_path: where to film the first episode, or None.
-        threshold: shown in the video with the plan; None films without an overlay.
+        video_path: where to record the first episode, or None.
+        threshold: shown in the video with the plan; None records without an overlay.
         video_fps: as in `VideoRecorder`.
 
-    Returns:
-        (returns, lengths): of each episode its return and the executed lengths of its plans.
+    Yields:
+        (return, lengths) of each episode: lengths are the executed lengths k of its plans.
+
+    Raises:
+        RunError: a reward, observation or action is not finite, or the video does not fit on the disk.
     """
     executor = ChunkExecutor(lambda obs: agent.plan(obs, sample), length)
-    returns, lengths = [], []
-    for episode, seed in enumerate(seeds):
-        obs, _ = env.reset(seed=seed)
-        executor.reset()
-        episode_return, step, done = 0.0, 0, False
-        with VideoRecorder(video_path, env, video_fps) if video_path and episode == 0 else nullcontext() as recorder:
-            while not done:
-                action = executor(obs)
-                if recorder:
-                    recorder.record(None if threshold is None else _view(executor, threshold, step, episode_return))
-                obs, reward, terminated, truncated, _ = env.step(action)
-                step += 1
-                episode_return += reward
-                done = terminated or truncated
+    for episode, seed in enumerate(seeds, start=1):
+        record = video_path is not None and episode == 1
+        with VideoRecorder(video_path, env, video_fps) if record else nullcontext() as recorder:
+            episode_return = _play_episode(executor, env, seed, episode, recorder, threshold)
         if recorder and recorder.failure:
             warnings.warn(f"a video is missing: {recorder.failure}", stacklevel=2)
-        returns.append(episode_return)
-        lengths.append(executor.lengths)
-    return returns, lengths
+        yield episode_return, executor.lengths
+
+
+def check_finite(value, what, where):
+    """Raise a RunError, one line, unless value (a number or an array) is finite.
+
+    Args:
+        value: checked.
+        what: its name in the sentence.
+        where: the beginning of the sentence.
+    """
+    try:
+        finite = np.isfinite(value).all()
+    except TypeError:  # None, or text
+        finite = False
+    if not finite:
+        raise RunError(f"{where}: {what} is not finite: {' '.join(str(value).split())}")
+
+
+def _play_episode(executor, env, seed, episode, recorder, threshold):
+    step, episode_return, done = 0, 0.0, False
+    obs, _ = env.reset(seed=seed)
+    check_finite(obs, "the environment's observation", f"episode {episode}, step 0")
+    executor.reset()
+    while not done:
+        step += 1
+        where = f"episode {episode}, step {step}"
+        action = executor(obs)
+        check_finite(action, "the policy's action", where)
+        if recorder:
+            recorder.record(None if threshold is None else _view(executor, threshold, step - 1, episode_return))
+        obs, reward, terminated, truncated, _ = env.step(action)
+        check_finite(reward, "the environment's reward", where)
+        check_finite(obs, "the environment's observation", where)
+        episode_return += reward
+        done = terminated or truncated
+    check_finite(episode_return, "the return", where)
+    return float(episode_return)
 
 
 def _view(executor, threshold, step, episode_return):
@@ -59,43 +87,36 @@ def _view(executor, threshold, step, episode_return):
     return PlanView(step, episode_return, executor.confidences[-1], threshold, k, position, position == 0)
 
 
+def play(*args, **kwargs):
+    """As `play_each`, but all at once.
+
+    Returns:
+        (returns, lengths): of each episode its return and the executed lengths of its plans.
+    """
+    episodes = list(play_each(*args, **kwargs))
+    return [value for value, _ in episodes], [lengths for _, lengths in episodes]
+
+
 def evaluate(
     agent, env, *, step, seed, num_episodes, confidence_threshold, video_path=None, video_overlay=True, video_fps=None
 ):
-    """Play the mode of the policy and film its first episode if video_path is given.
+    """Play the mode of the policy, and record the first episode if video_path is given.
 
     The episodes' seeds depend on the run's seed, the step and the episode alone, so that evaluations neither
     touch training nor each other.
 
     Returns:
         an eval row: step, mean return, k averaged over all plans, return of each episode.
+
+    Raises:
+        RunError: see `play_each`.
     """
     seeds = [episode_seed(seed, step, episode) for episode in range(num_episodes)]
     shown = confidence_threshold if video_overlay else None
     length = by_confidence(confidence_threshold)
-    returns, lengths = play(agent, env, seeds, length, video_path=video_path, threshold=shown, video_fps=video_fps)
+    try:
+        returns, lengths = play(agent, env, seeds, length, video_path=video_path, threshold=shown, video_fps=video_fps)
+    except RunError as error:
+        raise RunError(f"evaluation at step {step}: {error}") from error
     row = {"step": step, "return": float(np.mean(returns)), "k": float(np.mean(np.concatenate(lengths)))}
     return row | {f"return_{i}": value for i, value in enumerate(returns, start=1)}
-
-
-def mean_interval(values):
-    """(mean, low, high): a 95% percentile bootstrap over episodes; the same numbers for the same values."""
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return mean, mean, mean
-    result = bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0))
-    return mean, float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def summary(returns, lengths):
-    """What is reported of some episodes: mean return with its interval, mean k, and both of each episode."""
-    mean, low, high = mean_interval(returns)
-    per_episode = [float(np.mean(k)) for k in lengths]
-    return {
-        "return": mean,
-        "return_low": low,
-        "return_high": high,
-        "k": float(np.mean(np.concatenate(lengths))),
-        "returns": returns,
-        "ks": per_episode,
-    }

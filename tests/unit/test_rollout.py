@@ -1,9 +1,11 @@
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from agent.chunking import Plan
 from envs import make_env
-from rollout import evaluate
+from errors import RunError
+from rollout import check_finite, evaluate, play_each
 from tests.envs.scripted import episode_length, episode_return
 
 
@@ -53,3 +55,77 @@ def test_episodes_have_seeds_of_their_own():
     seeds = play(Planner())[1] + play(Planner(), step=2000)[1]
     assert len(set(seeds)) == 4
     assert play(Planner())[1] == seeds[:2]
+
+
+def test_episodes_come_as_they_are_played():
+    env = Spy(make_env("tests.envs.scripted:Scripted-v0"))
+    episodes = play_each(Planner(), env, [5, 6], lambda plan: 2)
+    assert next(episodes) == (episode_return(1), [2, 2, 2, 2]) and env.seeds == [5]
+    assert next(episodes) == (episode_return(2), [2, 2]) and env.seeds == [5, 6]
+
+
+class Broken(gym.Wrapper):
+    """In its second episode, one thing that step 3 gives is wrong."""
+
+    def __init__(self, name, value):
+        super().__init__(make_env("tests.envs.scripted:Scripted-v0"))
+        self.broken, self.time, self.episode = {name: value}, 0, 0
+
+    def reset(self, **kwargs):
+        self.time, self.episode = 0, self.episode + 1
+        obs, info = self.env.reset(**kwargs)
+        return self.now("first observation", obs, 0), info
+
+    def step(self, action):
+        self.time += 1
+        obs, reward, *rest = self.env.step(action)
+        return self.now("observation", obs, 3), self.now("reward", reward, 3), *rest
+
+    def now(self, name, value, time):
+        return self.broken.get(name, value) if (self.episode, self.time) == (2, time) else value
+
+
+NAN = np.array([0, np.nan, 0], np.float32)
+
+
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("first observation", NAN, "episode 2, step 0: the environment's observation is not finite: [ 0. nan  0.]"),
+        ("observation", NAN, "episode 2, step 3: the environment's observation is not finite: [ 0. nan  0.]"),
+        ("reward", float("inf"), "episode 2, step 3: the environment's reward is not finite: inf"),
+        ("reward", None, "episode 2, step 3: the environment's reward is not finite: None"),
+    ],
+)
+def test_what_is_not_finite_is_not_played(name, value, sentence):
+    with pytest.raises(RunError) as caught:
+        list(play_each(Planner(), Broken(name, value), [1, 2, 3], lambda plan: 3))
+    assert str(caught.value) == sentence
+    with pytest.raises(RunError) as caught:
+        evaluate(Planner(), Broken(name, value), step=70, seed=1, num_episodes=3, confidence_threshold=0)
+    assert str(caught.value) == f"evaluation at step 70: {sentence}"
+
+
+def test_a_long_observation_is_one_line():
+    obs = np.full(100, np.nan)
+    with pytest.raises(RunError, match=r"^here: it is not finite: \[nan nan .*nan\]$"):
+        check_finite(obs, "it", "here")
+
+
+def test_an_action_that_is_not_finite_is_not_executed():
+    class Diverged(Planner):
+        def plan(self, obs, sample):
+            return Plan(np.full((3, 2), np.nan if obs[0] == 2 else 0, np.float32), np.ones(3))
+
+    with pytest.raises(RunError, match=r"episode 1, step 3: the policy's action is not finite: \[nan nan\]"):
+        list(play_each(Diverged(), make_env("tests.envs.scripted:Scripted-v0"), [1], lambda plan: 2))
+
+
+def test_rewards_whose_sum_is_not_finite():
+    class Huge(gym.Wrapper):
+        def step(self, action):
+            obs, _, *rest = self.env.step(action)
+            return obs, 1.7e308, *rest
+
+    with pytest.raises(RunError, match="episode 1, step 7: the return is not finite: inf"):
+        list(play_each(Planner(), Huge(make_env("tests.envs.scripted:Scripted-v0")), [1], lambda plan: 2))
