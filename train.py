@@ -293,6 +293,9 @@ class Workspace:
         """Take over the newest checkpoint that is whole."""
 
         self.step, state, problems = self.checkpoints.load(self.buffer)
+        if self.step > self.config.num_train_steps:
+            shorter = f"argument --num_train_steps: {self.config.num_train_steps} is less than the {self.step} steps"
+            raise UsageError(f"{shorter} that {self.run_dir} has done")
         if differing := differing_flags(state["flags"], self.config):
             path = os.path.join(self.run_dir, "args.json")
             raise UsageError(f"{path} has other flags than the checkpoint beside it: {', '.join(differing)}")

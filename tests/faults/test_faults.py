@@ -284,6 +284,59 @@ def test_without_any_checkpoint_there_is_nothing_to_resume(interrupted):
 
 
 @posix
+def test_a_run_cannot_be_made_shorter_than_it_is(interrupted):
+    """Its policy would be labelled with a step that it is not of."""
+    directory = the_run(interrupted)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    step = checkpoint_steps(interrupted)[-1]
+    result = train(interrupted, "--resume", directory, "--num_train_steps", step - 100)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert f"argument --num_train_steps: {step - 100} is less than the {step} steps" in result.stderr
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+
+
+@posix
+def test_a_run_that_was_killed_in_its_first_checkpoint_is_started_anew(interrupted):
+    """What kill -9 before the first rename leaves: a scratch file, and no checkpoint."""
+    directory = the_run(interrupted)
+    for path in directory.glob("checkpoints/*"):
+        path.unlink()
+    (directory / "checkpoints" / "000000000000.checkpoint.tmp").touch()
+    flags = [*PENDULUM, "--num_train_steps", 200, "--eval_frequency", 200]
+    assert train(interrupted, *flags, "--resume", "auto").returncode == 0
+    assert len(list(interrupted.glob("exp/*"))) == 2 and not (directory / "policy.pt").exists()
+
+
+@posix
+@pytest.mark.parametrize("name, value", [("eval_frequency", 0), ("num_eval_episodes", 0), ("log_frequency", "often")])
+def test_a_value_in_args_json_that_no_flag_can_have_is_refused(interrupted, name, value):
+    path = the_run(interrupted) / "args.json"
+    record = json.loads(path.read_text())
+    record["args"][name] = value
+    path.write_text(text := json.dumps(record))
+    result = train(interrupted, "--resume", the_run(interrupted))
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "args.json" in result.stderr and f"--{name}: " in result.stderr
+    assert path.read_text() == text
+
+
+def test_without_git_a_run_starts(tmp_path):
+    flags = [*PENDULUM, "--num_train_steps", 100, "--eval_frequency", 100]
+    assert train(tmp_path, *flags, PATH="/nowhere").returncode == 0
+    assert json.loads((the_run(tmp_path) / "args.json").read_text())["git_commit"] is None
+
+
+@posix
+def test_ctrl_c_in_the_first_seconds_leaves_no_traceback(tmp_path):
+    for pause in (0.3, 1.0, 2.0):
+        process = start(tmp_path, *PENDULUM, "--num_train_steps", "100000", "--num_seed_steps", "90000")
+        time.sleep(pause)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in errors
+
+
+@posix
 def test_flags_that_were_edited_are_noticed(interrupted):
     path = the_run(interrupted) / "args.json"
     record = json.loads(path.read_text())
@@ -291,7 +344,7 @@ def test_flags_that_were_edited_are_noticed(interrupted):
     path.write_text(json.dumps(record))
     result = train(interrupted, "--resume", the_run(interrupted))
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "args.json has other flags than the checkpoint beside it" in result.stderr
+    assert "has other flags than the checkpoint beside it: --hidden_dim is 32 there, not 16" in result.stderr
 
 
 @posix

@@ -120,7 +120,9 @@ def test_lost_rows_are_said(tmp_path, lose, name, expected):
     with pytest.warns(UserWarning) as caught:
         check_csv(tmp_path, 30, {"train": 3, "eval": 1})
     (warning,) = caught
-    text = f"{name}.csv has 0 rows up to step 30, and had {expected} when the checkpoint was written: {expected} are lost"
+    text = (
+        f"{name}.csv has 0 rows up to step 30, and had {expected} when the checkpoint was written: {expected} are lost"
+    )
     assert text in str(warning.message)
 
 

@@ -21,7 +21,18 @@ OBS, ACTION = 3, 2
 @pytest.fixture
 def run(tmp_path, make_agent):
     """A finished run of 80 steps with a checkpoint of step 60, whose actors differ."""
-    flags = ["--env", ENV, "--chunk_size", "3", "--num_train_steps", "90", "--num_seed_steps", "20", "--batch_size", "16"]
+    flags = [
+        "--env",
+        ENV,
+        "--chunk_size",
+        "3",
+        "--num_train_steps",
+        "90",
+        "--num_seed_steps",
+        "20",
+        "--batch_size",
+        "16",
+    ]
     args = vars(parse_args([*flags, "--hidden_dim", "32"]))
     (tmp_path / "args.json").write_text(json.dumps({"args": args}))
     torch.manual_seed(1)
