@@ -117,3 +117,32 @@ def parse_train_args(argv=None):
 def _config(args):
     values = {name: getattr(args, name) for name in FLAGS}
     return Config(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def flag_table():
+    """Every flag of train.py as a Markdown document, docs/flags.md, from the declarations."""
+    lines = [
+        "# Flags of train.py",
+        "",
+        "Made by `python cli.py > docs/flags.md` from the declarations in config.py. A resumed run may change the flags",
+        "marked with *; every other change would make it another run.",
+    ]
+    group = None
+    for name, field in FLAGS.items():
+        data = field.metadata
+        if data["group"] != group:
+            group = data["group"]
+            lines += ["", f"## {group}", "", "| flag | default | values | unit | |", "|---|---|---|---|---|"]
+        default = "" if field.default is None else " ".join(map(str, _as_tuple(field.default)))
+        values = str(data["kind"]).replace("|", "\\|")
+        star = "*" if data["resumable"] else ""
+        lines.append(f"| `--{name}`{star} | {default} | {values} | {data['unit'] or ''} | {data['help']} |")
+    return "\n".join([*lines, "", "`--resume DIR` continues a run; see the README."])
+
+
+def _as_tuple(value):
+    return value if isinstance(value, tuple) else (value,)
+
+
+if __name__ == "__main__":
+    print(flag_table())

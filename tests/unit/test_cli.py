@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cli import Parser, parse_train_args
+from cli import Parser, flag_table, parse_train_args
 from config import FLAGS, Number
+from tests.helpers import ROOT
 
 # What must be refused, by hand; test_config.py does the same for every flag from its bounds.
 REFUSED = {
@@ -126,3 +127,7 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path, capsys):
     with pytest.raises(SystemExit):
         Parser(prog="x").refuse_existing([str(tmp_path / "a.json")], "move it")
     assert "a.json exists; move it" in capsys.readouterr().err
+
+
+def test_the_flag_table_of_the_docs_is_fresh():
+    assert (ROOT / "docs" / "flags.md").read_text() == flag_table() + "\n", "run python cli.py > docs/flags.md"
