@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 
-from errors import UsageError
+from envs.names import CameraError
 
 # Every DM Control task but lqr ends by itself after so many control steps.
 MAX_EPISODE_STEPS = 1000
@@ -17,6 +17,9 @@ class DMControlEnv(gym.Env):
         domain, task: as in `dm_control.suite.load`.
         render_size: pixels a side, None for no rendering.
         camera: name or number as text, None for the first.
+
+    Raises:
+        CameraError: the task has no such camera.
     """
 
     def __init__(self, domain, task, render_size=None, camera=None):
@@ -111,7 +114,7 @@ class DMControlEnv(gym.Env):
             if camera in (name, str(i)):
                 return i
         listed = ", ".join(f"{i} {name}" for i, name in enumerate(names))
-        raise UsageError(f"argument --video_camera: {task_name} has no camera {camera!r}; its cameras are {listed}")
+        raise CameraError(f"{task_name} has no camera {camera!r}; its cameras are {listed}")
 
     @staticmethod
     def _flatten(observation):

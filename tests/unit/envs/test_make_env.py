@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import envs as env_module
-from envs import MUJOCO_PIN, check_mujoco, dm_control_tasks, make_env
+from envs import (
+    CameraError,
+    EnvError,
+    check_mujoco,
+    dm_control_tasks,
+    make_env,
+    names,
+)
+from envs.names import MUJOCO_PIN
 from errors import UsageError
 
 TASKS = sorted(dm_control_tasks())
@@ -49,7 +56,7 @@ def test_gymnasiums_checker_passes(name):
     ],
 )
 def test_a_camera_that_is_not_there(name, camera, sentence):
-    with pytest.raises(UsageError, match=f"argument --video_camera: .*{re.escape(sentence)}"):
+    with pytest.raises(CameraError, match=re.escape(sentence)):
         make_env(name, camera=camera)
 
 
@@ -138,7 +145,13 @@ def test_action_repeat_sums_rewards_and_stops_at_the_end():
     [
         ("cheetah_rum", "did you mean cheetah_run"),
         ("HalfCheeta-v5", "did you mean HalfCheetah-v5"),
-        ("no.such.module:Thing-v0", "there is no"),
+        ("no.such.module:Thing-v0", "there is no module 'no.such.module'"),
+        ("tests.no_such_module:Thing-v0", "there is no module 'tests.no_such_module'"),
+        ("a:b:c", "'a:b:c' is neither a task, nor a Gymnasium id, nor module:Id"),
+        ("os:", "is neither"),
+        (":Pendulum-v1", "is neither"),
+        ("../x:Pendulum-v1", "is neither"),
+        ("tests.envs.scripted:Scripted-v1", "registers no Gymnasium id 'Scripted-v1'; did you mean Scripted-v0"),
         ("xyzzy", "there is no"),
         ("", "there is no"),
         ("HalfCheetah-v3", "cannot be made"),
@@ -146,14 +159,14 @@ def test_action_repeat_sums_rewards_and_stops_at_the_end():
     ],
 )
 def test_an_unusable_name_is_explained(name, sentence):
-    with pytest.raises(ValueError, match=sentence) as error:
+    with pytest.raises(EnvError, match=sentence) as error:
         make_env(name)
-    assert name in str(error.value)
+    assert name.partition(":")[0] in str(error.value)
 
 
 @pytest.mark.parametrize("version, accepted", [("3.17.0", True), ("3.18.1", True), ("4.0.0", False), ("2.3.7", False)])
 def test_a_wrong_mujoco_is_named(version, accepted, monkeypatch):
-    monkeypatch.setattr(env_module.importlib.metadata, "version", lambda _: version)
+    monkeypatch.setattr(names.importlib.metadata, "version", lambda _: version)
     if accepted:
         check_mujoco()
     else:
@@ -161,5 +174,7 @@ def test_a_wrong_mujoco_is_named(version, accepted, monkeypatch):
             check_mujoco()
 
 
-def test_the_pin_is_the_one_that_is_installed():
+def test_the_pin_is_the_one_of_requirements_txt_and_is_installed():
+    requirements = (names.ROOT / "requirements.txt").read_text().splitlines()
+    assert f"mujoco=={MUJOCO_PIN}" in requirements
     assert importlib.metadata.version("mujoco") == MUJOCO_PIN

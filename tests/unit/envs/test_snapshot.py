@@ -4,7 +4,7 @@ import pytest
 from envs import make_env
 from envs.snapshot import reseed, restore, snapshot
 
-# Targets in MuJoCo's model, contacts, tendons, a noisy task, muscles, a height field; environments that are only Python.
+# Targets in MuJoCo's model, contacts, tendons, a noisy task, muscles, a height field; and environments in Python alone.
 TASKS = (
     "cheetah_run reacher_hard finger_turn_hard hopper_hop ball_in_cup_catch fish_swim stacker_stack_4 quadruped_escape"
 )

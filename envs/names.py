@@ -1,0 +1,150 @@
+"""Names of environments: DM Control tasks, Gymnasium ids, and module:Id, whose module is imported first."""
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+import gymnasium as gym
+
+from errors import UsageError
+
+MUJOCO_PIN = "3.17.0"  # as in requirements.txt
+ROOT = Path(__file__).parent.parent
+
+
+class EnvError(ValueError):
+    """An environment that does not exist or cannot be used; the message is one sentence."""
+
+
+class CameraError(ValueError):
+    """A camera that an environment does not have; the message is one sentence."""
+
+
+def check_mujoco():
+    """Raise UsageError, naming the pin, if the installed mujoco is one that dm_control cannot load tasks with."""
+    installed = importlib.metadata.version("mujoco")
+    if installed.split(".")[0] != MUJOCO_PIN.split(".")[0]:
+        raise UsageError(
+            f"mujoco {installed} is installed, with which dm_control cannot load tasks; "
+            f"install the pinned one: pip install mujoco=={MUJOCO_PIN}"
+        )
+
+
+def dm_control_tasks():
+    """{"cheetah_run": ("cheetah", "run"), ...} for every task of the suite."""
+    check_mujoco()
+    from absl import logging
+    from dm_control import suite
+
+    logging.set_verbosity(logging.ERROR)  # dm_control's own models use deprecated attributes
+    return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+
+
+def check_name(name, run_dir=None):
+    """Check as much of a name as is possible without running a custom module.
+
+    Raises:
+        EnvError: no task or id is called so (near matches are named), or see `check_module`.
+    """
+    if ":" in name:
+        check_module(name, run_dir)
+    elif name not in (tasks := dm_control_tasks()):
+        try:
+            gym.spec(name)
+        except gym.error.DeprecatedEnv as error:
+            raise EnvError(f"{name} cannot be made: {error}") from error
+        except gym.error.Error as error:
+            raise EnvError(f"there is no DM Control task or Gymnasium id {name!r}{_hint(name, tasks)}") from error
+
+
+def check_module(name, run_dir=None):
+    """Refuse a module:Id whose module cannot be found, or would be read from a run directory.
+
+    Nothing is imported: run directories come from other people, and the module that args.json names is code. So no
+    file is accepted that lies below exp/, below `run_dir`, or in any folder with an args.json above it.
+
+    Args:
+        name: of an environment; without a module it is accepted.
+        run_dir: a run directory that is not below exp/, or None.
+
+    Raises:
+        EnvError: see above.
+    """
+    if ":" not in name:
+        return
+    module, _, env_id = name.partition(":")
+    if not env_id or ":" in env_id or not all(part.isidentifier() for part in module.split(".")):
+        raise EnvError(f"{name!r} is neither a task, nor a Gymnasium id, nor module:Id")
+    locations = _locate(module)
+    runs = [Path("exp"), *([Path(run_dir)] if run_dir else [])]
+    for location in locations:
+        for path in {Path(os.path.abspath(location)), Path(os.path.realpath(location))}:
+            folders = (path, *path.parents)
+            is_below = any({Path(os.path.abspath(run)), Path(os.path.realpath(run))} & set(folders) for run in runs)
+            if module.split(".")[0] == "exp" or is_below or any((folder / "args.json").exists() for folder in folders):
+                raise EnvError(f"{module} is {path}, in a run directory; code in run directories is not run")
+    if not locations:
+        raise EnvError(f"there is no module {module!r}: it must be installed, or lie in {ROOT} or in PYTHONPATH")
+
+
+def import_module(name):
+    """Import the module of a module:Id.
+
+    Returns:
+        the Id; the name itself if it has no module.
+
+    Raises:
+        EnvError: the import fails; the message has the module's own error and its line.
+    """
+    module, colon, env_id = name.rpartition(":")
+    if not colon:
+        return name
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        place = f"{error.filename}, line {error.lineno}" if isinstance(error, SyntaxError) else _place(error)
+        raise EnvError(f"importing {module} fails: {type(error).__name__}: {error} ({place})") from error
+    try:
+        gym.spec(env_id)
+    except gym.error.Error as error:
+        raise EnvError(f"the module {module} registers no Gymnasium id {env_id!r}{_hint(env_id)}") from error
+    return env_id
+
+
+def _hint(name, tasks=()):
+    near = difflib.get_close_matches(name, [*tasks, *gym.registry], n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _place(error):
+    frame = error.__traceback__
+    while frame.tb_next:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_filename}, line {frame.tb_lineno}"
+
+
+def _locate(module):
+    """Files and folders that importing a module would read, those of its packages first; [] if it cannot be found.
+
+    Unlike `importlib.util.find_spec` it does not import the packages above the module.
+    """
+    first, *others = module.split(".")
+    spec = next(filter(None, (finder.find_spec(first, None) for finder in sys.meta_path)), None)
+    locations = _read_by(spec)
+    for part in others:
+        if spec is None or spec.submodule_search_locations is None:
+            return []
+        # By its last name alone: with the whole name a package without __init__.py would have to be imported.
+        spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
+        locations += _read_by(spec)
+    return locations if spec else []
+
+
+def _read_by(spec):
+    if spec is None:
+        return []
+    return [spec.origin] if spec.has_location else list(spec.submodule_search_locations or [ROOT])  # built in: no file

@@ -1,0 +1,283 @@
+"""Environments that users write: any make, any mistake; and modules in places where no code is accepted."""
+
+import textwrap
+import traceback
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from envs import LONGEST_EPISODE, EnvError, check_module, check_name, make_env
+from envs.gymnasium_env import CheckedEnv
+from errors import RunError
+
+
+class Custom(gym.Env):
+    """Observations (3,), two actions, no end; what it gives is set by the tests. Takes no render_mode."""
+
+    action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    OBS = np.zeros(3, np.float32)
+
+    def __init__(self, at_reset=(OBS, {}), at_step=(OBS, 0.5, False, False, {}), action_space=None):
+        self.at_reset, self.at_step = at_reset, at_step
+        self.action_space = action_space or self.action_space
+        self.actions = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.at_reset
+
+    def step(self, action):
+        self.actions.append(action)
+        if isinstance(self.at_step, Exception):
+            raise self.at_step
+        return self.at_step
+
+
+@pytest.fixture
+def custom():
+    """Makes a Custom-v0 with given arguments."""
+
+    def make(time_limit=50, **kwargs):
+        gym.register("Custom-v0", Custom, kwargs=kwargs, max_episode_steps=time_limit)
+        return make_env("Custom-v0", render_size=64)
+
+    yield make
+    gym.registry.pop("Custom-v0", None)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes an importable module; returns its file."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name, text, folder=tmp_path):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.py"
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return write
+
+
+def test_a_class_without_render_mode_is_made_and_cannot_be_rendered(custom):
+    env = custom()
+    env.reset(seed=0)
+    assert env.step(np.zeros(2))[1] == 0.5
+    with pytest.raises(RuntimeError, match="^Custom-v0 has no render mode rgb_array$"):
+        env.render()
+
+
+@pytest.mark.parametrize("name", ["Gusty-v0", "PushedCheetah-v0", "Pendulum-v1", "tests.envs.scripted:Scripted-v0"])
+@pytest.mark.parametrize("render_size", [None, 64])
+def test_nothing_is_printed_about_render_modes(name, render_size):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = make_env(name, render_size=render_size)
+        env.reset(seed=0)
+        env.step(env.action_space.sample())
+
+
+def test_actions_of_any_shape_are_flattened(custom):
+    low = np.array([[-1, -2, -3], [0, 0, 0]], np.float32)
+    env = custom(action_space=gym.spaces.Box(low, low + 2, dtype=np.float32))
+    assert env.action_space == gym.spaces.Box(-1, 1, (6,), np.float32)
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    env.step(np.array([-1, -1, -1, 1, 0, -1], np.float32))
+    np.testing.assert_allclose(env.unwrapped.actions, [[[-1, -2, -3], [2, 1, 0]]])
+
+
+@pytest.mark.parametrize(
+    "space, sentence",
+    [
+        (gym.spaces.Box(-1, 1, (), np.float32), "not single numbers"),
+        (gym.spaces.Box(np.array([-1, 2], np.float32), np.array([1, 2], np.float32)), "bounds leave no choice"),
+        (gym.spaces.Box(-1, 1, (0,)), "is empty"),
+        (gym.spaces.Box(-np.inf, 1, (2,)), "only bounded real actions"),
+        (gym.spaces.Discrete(3), "only Box spaces"),
+    ],
+)
+def test_actions_that_cannot_be_learned_are_refused(custom, space, sentence):
+    with pytest.raises(EnvError, match=f"^Custom-v0 has .*{sentence}"):
+        custom(action_space=space)
+
+
+OBS = Custom.OBS
+
+
+@pytest.mark.parametrize(
+    "result, sentence",
+    [
+        (
+            (OBS, 0.5, False, {}),
+            r"a tuple of 4 where a tuple \(observation, reward, .*\) is due",
+        ),
+        (None, "None where a tuple"),
+        ((OBS, None, False, False, {}), "None where a number as reward is due"),
+        ((OBS, np.zeros(1), False, False, {}), r"an array of shape \(1,\) where a number as reward is due"),
+        ((OBS, "much", False, False, {}), "str where a number as reward is due"),
+        ((OBS, 0.5, False, False, None), "None where a dict as info is due"),
+        ((OBS, 0.5, None, False, {}), "None where a bool as terminated is due"),
+        ((OBS, 0.5, False, np.zeros(2, bool), {}), r"an array of shape \(2,\) where a bool as truncated is due"),
+        ((OBS[:1], 0.5, False, False, {}), r"an array of shape \(1,\) where an observation of shape \(3,\) is due"),
+        (([0, [1, 2], 3], 0.5, False, False, {}), "list where an observation of shape"),
+    ],
+)
+def test_a_step_of_a_wrong_make_is_named(custom, result, sentence):
+    env = custom()
+    env.reset(seed=0)
+    env.step(np.zeros(2))
+    env.unwrapped.at_step = result
+    with pytest.raises(RunError, match=rf"^Custom-v0: step\(\) returns, in step 2 of an episode, {sentence}"):
+        env.step(np.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "result, sentence",
+    [
+        (OBS, r"an array of shape \(3,\) where a pair \(observation, info\), info a dict is due"),
+        ((OBS, None), "a tuple of 2 where a pair"),
+        ((OBS[:2], {}), r"an array of shape \(2,\) where an observation of shape \(3,\) is due"),
+    ],
+)
+def test_a_reset_of_a_wrong_make_is_named(custom, result, sentence):
+    env = custom(at_reset=result)
+    with pytest.raises(RunError, match=rf"^Custom-v0: reset\(\) returns {sentence}"):
+        env.reset(seed=0)
+
+
+@pytest.mark.parametrize("reward", [1, np.float32(1), np.float64(1), np.array(1.0), np.bool_(True)])
+def test_numbers_of_any_kind_and_lists_are_accepted(custom, reward):
+    env = custom(at_step=([1, 2, 3], reward, np.bool_(True), 0, {}))
+    env.reset(seed=0)
+    obs, reward, terminated, truncated, _ = env.step(np.zeros(2))
+    assert obs.dtype == np.float32 and obs.tolist() == [1, 2, 3]
+    assert (reward, terminated, truncated) == (1.0, True, False)
+    assert [type(value) for value in (reward, terminated, truncated)] == [float, bool, bool]
+
+
+def test_an_exception_of_the_environment_says_where_it_comes_from(custom):
+    env = custom(at_step=ZeroDivisionError("mine"))
+    env.reset(seed=0)
+    with pytest.raises(ZeroDivisionError, match="^mine\n") as error:
+        env.step(np.zeros(2))
+    printed = traceback.format_exception(error.value)
+    assert printed[-1] == "This was raised by step() of the environment Custom-v0, in step 1 of an episode.\n"
+    assert "raise self.at_step" in "".join(printed)
+
+
+def test_an_episode_without_end_is_an_error(custom):
+    env = CheckedEnv(Custom(), "Custom-v0", 100)
+    for _ in range(2):
+        env.reset(seed=0)
+        for _ in range(99):
+            env.step(np.zeros(2))
+    with pytest.raises(RunError, match="^Custom-v0: an episode has not ended after 100 steps; register .*max_episode_"):
+        env.step(np.zeros(2))
+
+
+def test_a_time_limit_may_be_longer_than_that(custom):
+    env = custom(time_limit=LONGEST_EPISODE + 5)
+    env.reset(seed=0)
+    checks = next(layer for layer in layers(env) if isinstance(layer, CheckedEnv))
+    limit = next(layer for layer in layers(env) if isinstance(layer, gym.wrappers.TimeLimit))
+    checks._num_steps = limit._elapsed_steps = LONGEST_EPISODE
+    ends = [env.step(np.zeros(2))[3] for _ in range(5)]
+    assert ends == [False, False, False, False, True]
+
+
+def layers(env):
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+
+
+def test_a_module_that_fails_shows_its_own_error(module):
+    broken = module("broken_import", "import os\nimport nonexistent_thing\n")
+    check_name("broken_import:X-v0")  # is not imported
+    with pytest.raises(EnvError) as error:
+        make_env("broken_import:X-v0")
+    assert str(error.value) == (
+        f"importing broken_import fails: ModuleNotFoundError: No module named 'nonexistent_thing' ({broken}, line 2)"
+    )
+    broken = module("broken_syntax", "x = (\n")
+    with pytest.raises(EnvError, match="importing broken_syntax fails: SyntaxError: .*broken_syntax.py, line 1"):
+        make_env("broken_syntax:X-v0")
+
+
+def test_an_exception_while_it_is_made_is_kept_too(module):
+    text = """
+    import gymnasium as gym
+    class Bad(gym.Env):
+        def __init__(self):
+            raise ValueError("mine")
+    gym.register("Bad-v0", Bad)
+    """
+    module("bad_init", text)
+    with pytest.raises(ValueError, match="^mine\n") as error:
+        make_env("bad_init:Bad-v0")
+    assert not isinstance(error.value, EnvError)
+    assert error.value.__notes__ == ["This was raised while the environment bad_init:Bad-v0 was made."]
+
+
+CODE = """
+from pathlib import Path
+(Path(__file__).parent / "was_run").touch()
+"""
+
+
+@pytest.mark.parametrize(
+    "folder, name",
+    [
+        ("exp/gift", "exp.gift.tasks"),
+        ("exp/gift/deep/er", "exp.gift.deep.er.tasks"),
+        ("copied/gift", "copied.gift.tasks"),
+        ("copied/gift/deep", "copied.gift.deep.tasks"),
+    ],
+)
+def test_code_in_a_run_directory_is_not_run(module, tmp_path, monkeypatch, folder, name):
+    monkeypatch.chdir(tmp_path)
+    path = module("tasks", CODE, tmp_path / folder)
+    module("__init__", CODE, tmp_path / folder)
+    (tmp_path / "/".join(folder.split("/")[:2]) / "args.json").touch()
+    for check in (check_module, check_name, make_env):
+        with pytest.raises(EnvError, match="in a run directory"):
+            check(f"{name}:Pendulum-v1")
+    assert not list(tmp_path.rglob("was_run"))
+    assert path.exists()
+
+
+def test_neither_through_links_nor_from_the_path(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module("tasks_of_gift", CODE, tmp_path / "exp" / "gift")
+    (tmp_path / "innocent.py").symlink_to(tmp_path / "exp" / "gift" / "tasks_of_gift.py")
+    monkeypatch.syspath_prepend(tmp_path / "exp" / "gift")
+    for name in ("innocent", "tasks_of_gift"):
+        with pytest.raises(EnvError, match="in a run directory"):
+            make_env(f"{name}:Pendulum-v1")
+    assert not list(tmp_path.rglob("was_run"))
+
+
+def test_neither_where_exp_is_a_link_nor_in_a_directory_that_is_named(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module("tasks", CODE, tmp_path / "elsewhere" / "run")
+    (tmp_path / "exp").symlink_to(tmp_path / "elsewhere")
+    for name in ("exp.run.tasks", "elsewhere.run.tasks"):
+        with pytest.raises(EnvError, match="in a run directory"):
+            check_module(f"{name}:Pendulum-v1")
+    module("tasks", CODE, tmp_path / "other")
+    check_module("other.tasks:Pendulum-v1")
+    with pytest.raises(EnvError, match="in a run directory"):
+        check_module("other.tasks:Pendulum-v1", run_dir="other")
+    assert not list(tmp_path.rglob("was_run"))
+
+
+def test_other_modules_are_accepted_and_not_imported_by_the_check(module, tmp_path):
+    module("fine_tasks", CODE)
+    check_name("fine_tasks:Pendulum-v1")
+    assert not (tmp_path / "was_run").exists()
+    assert make_env("fine_tasks:Pendulum-v1").action_space.shape == (1,)
+    assert (tmp_path / "was_run").exists()
