@@ -3,11 +3,11 @@
 import math
 
 import gymnasium as gym
-import numpy as np
 
-from envs.dm_control import MAX_EPISODE_STEPS, DMControlEnv
+from envs.dm_control import DMControlEnv
 from envs.gymnasium_env import LONGEST_EPISODE, make_gymnasium
 from envs.names import CameraError, EnvError, check_module, check_mujoco, check_name, dm_control_tasks
+from envs.task import task_of
 from envs.wrappers import ActionRepeat
 
 __all__ = [
@@ -55,11 +55,10 @@ def make_env(name, action_repeat=1, render_size=None, camera=None):
 
 
 def max_episode_steps(env):
-    """Steps after which an episode is truncated; infinity where nothing says so."""
-    if isinstance(env.unwrapped, DMControlEnv):
-        repeat = env._repeat if isinstance(env, ActionRepeat) else 1
-        return math.ceil(MAX_EPISODE_STEPS / repeat)
-    return env.spec.max_episode_steps or math.inf
+    """Actions after which an episode is truncated; infinite where nothing says so."""
+    limit = task_of(env).max_episode_steps
+    repeat = env.repeat if isinstance(env, ActionRepeat) else 1
+    return limit if math.isinf(limit) else math.ceil(limit / repeat)
 
 
 def random_state(env):
@@ -67,22 +66,13 @@ def random_state(env):
 
     Between two episodes this is the whole state of an environment whose reset() forgets the last episode.
     """
-    task = env.unwrapped
-    state = {"action_space": env.action_space.np_random.bit_generator.state}
-    if isinstance(task, DMControlEnv):
-        name, keys, *rest = task.task_random.get_state()
-        return state | {"task": [name, keys.tolist(), *rest]}
-    return state | {"env": task.np_random.bit_generator.state}
+    return {"action_space": env.action_space.np_random.bit_generator.state, **task_of(env).random_state()}
 
 
 def set_random_state(env, state):
     """Take over what `random_state` gave."""
     env.action_space.np_random.bit_generator.state = state["action_space"]
-    if isinstance(env.unwrapped, DMControlEnv):
-        name, keys, *rest = state["task"]
-        env.unwrapped.task_random.set_state((name, np.array(keys, np.uint32), *rest))
-    else:
-        env.unwrapped.np_random.bit_generator.state = state["env"]
+    task_of(env).set_random_state(state)
 
 
 # By entry point: the modules are imported only when such an environment is made.

@@ -4,23 +4,26 @@ import gymnasium as gym
 import numpy as np
 
 from envs.names import CameraError
+from envs.task import Task
 
 # Every DM Control task but lqr ends by itself after so many control steps.
 MAX_EPISODE_STEPS = 1000
 UNBOUNDED = 1e6  # an actuator without a control range has bounds of 1e10
 
 
-class DMControlEnv(gym.Env):
+class DMControlEnv(gym.Env, Task):
     """A task of the DM Control suite; a time limit is `truncated`, an end by the task itself `terminated`.
 
     Args:
         domain, task: as in `dm_control.suite.load`.
-        render_size: pixels a side, None for no rendering.
+        render_size: pixels per side, None for no rendering.
         camera: name or number as text, None for the first.
 
     Raises:
         CameraError: the task has no such camera.
     """
+
+    max_episode_steps = MAX_EPISODE_STEPS
 
     def __init__(self, domain, task, render_size=None, camera=None):
         from dm_control import suite
@@ -74,6 +77,21 @@ class DMControlEnv(gym.Env):
         truncated = not terminated and (time_step.last() or self._num_steps >= MAX_EPISODE_STEPS)
         self._last_obs = self._flatten(time_step.observation)
         return self._last_obs, float(time_step.reward), terminated, truncated, {}
+
+    def random_state(self):
+        """See `Task`."""
+        name, keys, *rest = self.task_random.get_state()
+        return {"task": [name, keys.tolist(), *rest]}
+
+    def set_random_state(self, state):
+        """See `Task`."""
+        name, keys, *rest = state["task"]
+        self.task_random.set_state((name, np.array(keys, np.uint32), *rest))
+
+    def reseed(self, seed):
+        """See `Task`."""
+        self.task_random.seed(seed)
+        self.np_random = np.random.default_rng(seed)
 
     def snapshot(self):
         """What the rest of the episode depends on: MuJoCo's state with its warm starts, step counts, random stream.

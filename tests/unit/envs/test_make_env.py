@@ -1,4 +1,6 @@
 import importlib.metadata
+import json
+import math
 import re
 import warnings
 
@@ -13,7 +15,10 @@ from envs import (
     check_mujoco,
     dm_control_tasks,
     make_env,
+    max_episode_steps,
     names,
+    random_state,
+    set_random_state,
 )
 from envs.names import MUJOCO_PIN
 from errors import UsageError
@@ -178,3 +183,31 @@ def test_the_pin_is_the_one_of_requirements_txt_and_is_installed():
     requirements = (names.ROOT / "requirements.txt").read_text().splitlines()
     assert f"mujoco=={MUJOCO_PIN}" in requirements
     assert importlib.metadata.version("mujoco") == MUJOCO_PIN
+
+
+@pytest.mark.parametrize(
+    "name, repeat, steps",
+    [
+        ("cheetah_run", 1, 1000),
+        ("cheetah_run", 3, 334),
+        ("PushedCheetah-v0", 1, 1000),
+        ("Gusty-v0", 1, 200),
+        ("Gusty-v0", 3, 67),
+        ("Counter-v0", 1, math.inf),
+        ("Counter-v0", 3, math.inf),
+    ],
+)
+def test_the_longest_episode_in_actions(name, repeat, steps):
+    assert max_episode_steps(make_env(name, repeat)) == steps
+
+
+@pytest.mark.parametrize("name", ["cheetah_run", "PushedCheetah-v0", "Gusty-v0", "Pendulum-v1"])
+def test_the_random_state_decides_what_follows(name):
+    """Through JSON, as in a checkpoint, and into another environment."""
+    env, other = make_env(name), make_env(name)
+    env.action_space.seed(3)
+    env.reset(seed=3)
+    other.reset(seed=4)
+    set_random_state(other, json.loads(json.dumps(random_state(env))))
+    one, two = ([e.reset()[0], e.action_space.sample(), e.step(e.action_space.sample())[0]] for e in (env, other))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
