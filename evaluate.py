@@ -91,14 +91,20 @@ def run(args):
     import torch
 
     from analysis.saved_run import load_run
-    from envs import make_env
+    from envs import CameraError, EnvError, make_env
     from rollout import episode_seed
 
     torch.set_num_threads(1)
-    agent, flags, step = load_run(args.run_dir, with_critics=args.calibration)
+    try:
+        agent, flags, step = load_run(args.run_dir, with_critics=args.calibration)
+    except EnvError as error:
+        raise UsageError(f"{args.run_dir}: {error}") from error
     if args.calibration and flags["chunk_size"] == 1:
         raise UsageError(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
-    env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None, args.video_camera)
+    try:
+        env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None, args.video_camera)
+    except CameraError as error:
+        raise UsageError(f"argument --video_camera: {error}") from error
     video.check_fps(env, args.video_fps)
     if args.video and (problem := video.probe_video(env)):
         raise UsageError(f"argument --video: {problem}")

@@ -31,7 +31,7 @@ import video
 from agent import SACAgent, compilation
 from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit
 from config import as_json, differing_flags
-from envs import make_env, max_episode_steps, random_state, rendering, set_random_state
+from envs import CameraError, EnvError, make_env, max_episode_steps, random_state, rendering, set_random_state
 from errors import RunError, UsageError, report_errors
 from launch.process import default_num_threads, stop_signals
 from logger import Logger, check_csv
@@ -75,16 +75,18 @@ class Workspace:
         """The environment to train in, and another one for evaluations, which can render if videos are wanted."""
 
         cfg = self.config
+        render_size = cfg.video_size if cfg.save_video else None
         try:
             self.env = make_env(cfg.env, cfg.action_repeat)
-        except ValueError as error:
+            self.eval_env = make_env(cfg.env, cfg.action_repeat, render_size, cfg.video_camera)
+        except EnvError as error:
             raise UsageError(f"argument --env: {error}") from error
+        except CameraError as error:
+            raise UsageError(f"argument --video_camera: {error}") from error
         longest = max_episode_steps(self.env)
         if cfg.chunk_size > longest:
             raise UsageError(f"argument --chunk_size: {cfg.chunk_size} is longer than an episode of {longest} steps")
         self.records_video = cfg.save_video
-        render_size = cfg.video_size if cfg.save_video else None
-        self.eval_env = make_env(cfg.env, cfg.action_repeat, render_size, cfg.video_camera)
         video.check_fps(self.eval_env, cfg.video_fps)
         if cfg.save_video and (problem := video.probe_video(self.eval_env)):
             warnings.warn(f"training without video: {problem}", stacklevel=1)
