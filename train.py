@@ -73,7 +73,6 @@ class Workspace:
 
     def make_envs(self):
         """The environment to train in, and another one for evaluations, which can render if videos are wanted."""
-
         cfg = self.config
         render_size = cfg.video_size if cfg.save_video else None
         try:
@@ -95,7 +94,6 @@ class Workspace:
 
     def make_agent(self):
         """The agent, and what executes its plans."""
-
         cfg = self.config
         self.agent = SACAgent.from_flags(self.obs_size, self.action_size, vars(cfg) | {"device": self.device})
         self.agent.compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
@@ -106,7 +104,6 @@ class Workspace:
 
     def make_replay_buffer(self):
         """The replay buffer, no larger than a run can fill."""
-
         cfg = self.config
         capacity = min(cfg.replay_buffer_capacity, 2 * cfg.num_train_steps + 1)  # two rows for an episode of one step
         size, limit = ReplayBuffer.num_bytes(self.obs_size, self.action_size, capacity), memory_limit()
@@ -204,7 +201,6 @@ class Workspace:
 
     def plan(self, obs):
         """The policy's plan, or while seed steps are collected one random action, held for the whole chunk."""
-
         if self.step > self.config.num_seed_steps:
             return self.agent.plan(obs, sample=True)
         h = self.config.chunk_size
@@ -222,7 +218,6 @@ class Workspace:
 
     def log_episode(self):
         """The episode's row in train.csv."""
-
         duration = time.perf_counter() - self.episode_started
         row = {
             "step": self.step,
@@ -237,7 +232,6 @@ class Workspace:
 
     def evaluate(self):
         """Play the mode of the policy in the other environment; training is the same with and without."""
-
         cfg, started = self.config, time.perf_counter()
         row = evaluate(
             self.agent,
@@ -275,7 +269,6 @@ class Workspace:
 
     def save(self):
         """A checkpoint of everything that the run's future depends on."""
-
         if not self.agent.is_finite():
             raise RunError(f"step {self.step}: training has diverged: not all weights are finite")
         self.logger.sync()
@@ -293,7 +286,6 @@ class Workspace:
 
     def restore(self):
         """Take over the newest checkpoint that is whole."""
-
         self.step, state, problems = self.checkpoints.load(self.buffer)
         if self.step > self.config.num_train_steps:
             shorter = f"argument --num_train_steps: {self.config.num_train_steps} is less than the {self.step} steps"
