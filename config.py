@@ -173,6 +173,10 @@ class Config:
         "compile the update's gradients once it has run 1,000 times: half a minute, then 1.4 times as fast; auto does "
         "so on a CPU with a C++ compiler for runs of 30,000 updates or more",
         resumable=True)
+    fast_path: bool = flag(
+        "run", True, SWITCH,
+        "oneDNN products, written-out gradients and fused optimizers; off runs the plain reference", resumable=True,
+        before=True)
     num_train_steps: int = flag("run", 1_000_000, POSITIVE_INT, "length of the run", "steps", resumable=True)
     num_seed_steps: int = flag(
         "run", 2500, NON_NEGATIVE_INT,

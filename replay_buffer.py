@@ -5,8 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+# Labels of the confidences have to be about plans of the present policy, and a plan some thousand updates old is one of
+# another policy. 5000 steps still are five episodes of DM Control, so that a batch is not of one episode.
 RECENT_STEPS = 5000
-RECENT_SHARE = 4  # one recent state for so many windows
+# A batch has one state inside a plan for so many windows. The confidence head is small and learns at a higher rate:
+# more of them would cost time in the actor's and critics' passes without need.
+RECENT_SHARE = 4
 
 
 class OpenLoopStates(NamedTuple):
@@ -16,7 +20,7 @@ class OpenLoopStates(NamedTuple):
     """
 
     planned_at: torch.Tensor  # (R, O) s_t, where the plan was made
-    steps: torch.Tensor  # (R,) j
+    prefix_length: torch.Tensor  # (R,) j
     obs: torch.Tensor  # (R, O) s_{t+j}
 
 
@@ -25,7 +29,7 @@ class Batch(NamedTuple):
 
     obs: torch.Tensor  # (B, O) s_t
     actions: torch.Tensor  # (B, h, A) a_t...; what stands after the first j is not part of the window
-    length: torch.Tensor  # (B,) j
+    prefix_length: torch.Tensor  # (B,) j
     reward: torch.Tensor  # (B,) sum_{i<j} gamma^i r_{t+i}
     discount: torch.Tensor  # (B,) gamma^j (1 - terminated)
     next_obs: torch.Tensor  # (B, O) s_{t+j}
@@ -103,9 +107,9 @@ class ReplayBuffer:
         available[available == 0] = h
         if self.committed_windows:
             available = np.minimum(available, left[:, 0])
-        length = 1 + (self.rng.random(batch_size) * available).astype(np.int64)  # (B,)
-        following = rows[np.arange(batch_size), length]  # (B, O + A + 2)
-        inside = self._offsets[:-1] < length[:, None]  # (B, h)
+        prefix_length = 1 + (self.rng.random(batch_size) * available).astype(np.int64)  # (B,)
+        following = rows[np.arange(batch_size), prefix_length]  # (B, O + A + 2)
+        inside = self._offsets[:-1] < prefix_length[:, None]  # (B, h)
 
         # One array, and so one transfer, for all windows: (B, O + hA + O + 3)
         window = np.empty((batch_size, 2 * obs_size + h * self.action_size + 3), np.float32)
@@ -113,15 +117,15 @@ class ReplayBuffer:
         window[:, obs_size : -obs_size - 3] = rows[:, :-1, obs_size:-2].reshape(batch_size, -1)
         window[:, -obs_size - 3 : -3] = following[:, :obs_size]
         window[:, -3] = (rows[:, :-1, -2] * self._discounts[:-1] * inside).sum(1)
-        window[:, -2] = self._discounts[length] * (following[:, -1] >= 0)
-        window[:, -1] = length
+        window[:, -2] = self._discounts[prefix_length] * (following[:, -1] >= 0)
+        window[:, -1] = prefix_length
         window = torch.from_numpy(window).to(self.device, non_blocking=True)
         obs, actions, next_obs, rest = window.split([obs_size, h * self.action_size, obs_size, 3], dim=1)
-        reward, discount, length = rest.unbind(1)
+        reward, discount, prefix_length = rest.unbind(1)
         return Batch(
             obs=obs,
             actions=actions.unflatten(1, (h, self.action_size)),
-            length=length.long(),
+            prefix_length=prefix_length.long(),
             reward=reward,
             discount=discount,
             next_obs=next_obs,

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 import video
-from agent import SACAgent, compilation
+from agent import SACAgent, compilation, fast_path
 from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit
 from config import as_json, differing_flags
 from envs import CameraError, EnvError, make_env, max_episode_steps, random_state, rendering, set_random_state
@@ -67,6 +67,7 @@ class Workspace:
             "device": self.device.type,
             "num_threads": config.num_threads,
             "compile": config.compile,
+            "fast_path": config.fast_path,
         }
         self.step, self.episode = 0, 0
         self.episode_over = True
@@ -95,8 +96,7 @@ class Workspace:
     def make_agent(self):
         """The agent, and what executes its plans."""
         cfg = self.config
-        self.agent = SACAgent.from_flags(self.obs_size, self.action_size, vars(cfg) | {"device": self.device})
-        self.agent.compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
+        self.agent = SACAgent(self.obs_size, self.action_size, cfg, self.device)
         self.commit_rng = numpy_generator(cfg.seed, "commit")
         commit_rule = epsilon_commit(by_confidence(cfg.confidence_threshold), cfg.commit_epsilon, self.commit_rng)
         self.executor = ChunkExecutor(self.plan, commit_rule)
@@ -163,6 +163,8 @@ class Workspace:
         cfg = self.config
         if self.is_resumed:
             self.restore()
+        if cfg.fast_path:
+            fast_path.install(self.agent, compilation.COMPILE_FROM if cfg.compile == "on" else None)
         self.evaluation_due = Every(cfg.eval_frequency, self.step - self.step % cfg.eval_frequency)
         self.checkpoint_due = Every(cfg.checkpoint_frequency, self.step)
         record_start(self.run_dir, cfg, self.step)
@@ -325,7 +327,9 @@ def resolve(config):
         raise UsageError(f"argument --device: {error}") from error
     compile, num_threads = config.compile, config.num_threads
     if compile == "auto":
-        compile = "on" if compilation.pays(config, device) else "off"
+        compile = "on" if config.fast_path and compilation.pays(config, device) else "off"
+    elif compile == "on" and not config.fast_path:
+        raise UsageError("argument --compile: it needs --fast_path; leave it out, or use off")
     elif compile == "on" and device.type == "cpu" and not compilation.has_compiler():
         raise UsageError("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
     if num_threads is None:

@@ -8,7 +8,11 @@ from torch import nn
 
 from agent.mlp import MLP
 
+# Labels come from executed plans, so an untrained head has to keep plans, in all states alike. 0.9 does so at every
+# confidence_threshold up to 0.9, and the sigmoid is still steep enough there to be learned down quickly.
 INITIAL_CONFIDENCE = 0.9
+# Hidden units of the confidence head. It reads the policy's features, so it can be small, and then its cost beside the
+# other networks does not show.
 CONFIDENCE_UNITS = 64
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -20,14 +24,14 @@ class Actor(nn.Module):
 
         e_1 = z_1,   e_i = rho e_{i-1} + sqrt(1 - rho^2) z_i,   a_i = tanh(mu_i + sigma_i e_i),
 
-    with independent standard normal z and one rho an action dimension. Every a_i keeps the marginal it
+    with independent standard normal z and one rho per action dimension. Every a_i keeps the marginal it
     would have with independent noise.
 
     Args:
         obs_size, action_size, chunk_size: O, A, h.
-        hidden_dim, hidden_depth: units of a hidden layer, number of hidden layers.
+        hidden_dim, hidden_depth: units per hidden layer, number of hidden layers.
         log_std_bounds: (low, high) of log sigma.
-        noise_correlation: rho at the start, in [0, 1); 0 is independent noise, for good.
+        noise_correlation: rho at the start, in [0, 1). 0 is independent noise; its gradient is 0, so it stays 0.
         learnable_noise_correlation: whether rho is a parameter.
     """
 
@@ -47,7 +51,6 @@ class Actor(nn.Module):
         self.log_std_bounds = log_std_bounds
         self.mlp = MLP(obs_size, hidden_dim, hidden_depth, 2 * chunk_size * action_size)
         if chunk_size > 1:
-            # Where nothing is known plans are kept, in all states alike.
             self.confidence = MLP(hidden_dim, CONFIDENCE_UNITS, 1, chunk_size - 1)
             last = self.confidence.layers[-1]
             nn.init.zeros_(last.weight)
@@ -64,15 +67,16 @@ class Actor(nn.Module):
 
     def forward(self, obs):
         """(B, O) -> mean (B, h, A), log_std (B, h, A), confidence logits of steps 2..h (B, h - 1)."""
-        # features carry no gradient: learning how sure to be must not disturb what to do.
-        gaussian, features = self.mlp(obs)
+        features = self.mlp.features(obs)  # (B, hidden_dim)
+        gaussian = self.mlp.output(features)
         # (B, 2hA) -> 2 x (B, h, A)
         mean, log_std = gaussian.view(-1, 2, self.chunk_size, self.action_size).unbind(1)
         low, high = self.log_std_bounds
         log_std = low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)
         if self.chunk_size == 1:
             return mean, log_std, features.new_empty(len(features), 0)
-        return mean, log_std, self.confidence(features)[0]
+        # Without gradient: learning how sure to be must not disturb what to do.
+        return mean, log_std, self.confidence(features.detach())
 
     def noise_correlation(self):
         """rho, (A,)."""

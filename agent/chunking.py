@@ -1,4 +1,7 @@
-"""How a plan becomes single actions: effective length and executor."""
+"""How a plan becomes single actions: executed length, commit rules and executor.
+
+A commit rule is a function Plan -> k, how many of the plan's h actions to execute before planning again.
+"""
 
 from typing import NamedTuple
 
@@ -6,7 +9,7 @@ import numpy as np
 
 
 class Plan(NamedTuple):
-    """h actions and how sure the actor is of executing each one blind."""
+    """h actions and how sure the actor is of executing each one without looking again."""
 
     actions: np.ndarray  # (h, A)
     confidences: np.ndarray  # (h,), the first is 1
@@ -26,28 +29,28 @@ def executed_length(confidences, threshold):
 
 
 def by_confidence(threshold):
-    """Plan -> its effective length."""
+    """The commit rule Plan -> its executed length k at a confidence threshold."""
     return lambda plan: int(executed_length(plan.confidences, threshold))
 
 
-def epsilon_commit(length, epsilon, rng):
-    """As length, but with probability epsilon, drawn from rng (a numpy Generator), the whole plan."""
-    return lambda plan: len(plan.actions) if rng.random() < epsilon else length(plan)
+def epsilon_commit(commit_rule, epsilon, rng):
+    """As commit_rule, but with probability epsilon, drawn from rng (a numpy Generator), the whole plan."""
+    return lambda plan: len(plan.actions) if rng.random() < epsilon else commit_rule(plan)
 
 
 class ChunkExecutor:
     """Executes the committed prefix of a plan, then plans again.
 
-    Call `reset()` at the start of an episode, then the executor once a step with the observation. Since the
-    last reset, `lengths` holds the executed length of each plan, `confidences` the (h,) confidences of each.
+    Call `reset()` at the start of an episode, then the executor once per step with the observation. Since the
+    last reset, `lengths` holds the executed length k of each plan, `confidences` the (h,) confidences of each.
 
     Args:
         plan: obs (O,) -> Plan.
-        length: Plan -> how many of its actions to execute, 1..h.
+        commit_rule: Plan -> how many of its actions to execute, 1..h.
     """
 
-    def __init__(self, plan, length):
-        self.plan, self.length = plan, length
+    def __init__(self, plan, commit_rule):
+        self.plan, self.commit_rule = plan, commit_rule
         self.reset()
 
     def reset(self):
@@ -61,7 +64,7 @@ class ChunkExecutor:
         self.steps_left -= 1
         if self.steps_left < 1:
             plan = self.plan(obs)
-            self.steps_left = self.length(plan)
+            self.steps_left = self.commit_rule(plan)
             self._queue = iter(plan.actions)
             self.lengths.append(self.steps_left)
             self.confidences.append(plan.confidences)

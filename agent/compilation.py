@@ -8,12 +8,6 @@ COMPILE_FROM = 1000  # updates: what is wrong with a run shows before it stops t
 COMPILE_WORTH = 30_000  # updates after which compilation has paid for itself, with some to spare
 
 
-def pays(config, device):
-    """Whether a run is long enough for compilation, on a device and a machine where it works."""
-    updates = (config.num_train_steps - config.num_seed_steps) * config.updates_per_step
-    return device.type == "cpu" and updates >= COMPILE_WORTH and has_compiler()
-
-
 def has_compiler():
     """Whether there is a C++ compiler, which Inductor needs on a CPU."""
     from torch._inductor import cpp_builder, exc
@@ -22,6 +16,12 @@ def has_compiler():
         return bool(cpp_builder.get_cpp_compiler())
     except (exc.InvalidCxxCompiler, RuntimeError):  # the second is Windows'
         return False
+
+
+def pays(config, device):
+    """Whether a whole run on a torch device is faster with compilation, its time included."""
+    updates = (config.num_train_steps - config.num_seed_steps) * config.updates_per_step
+    return device.type == "cpu" and updates >= COMPILE_WORTH and has_compiler()
 
 
 def compiled(function):
@@ -43,3 +43,40 @@ def compiled(function):
             return function(*args)
 
     return call
+
+
+def install(agent, compile_from):
+    """Take an agent's gradients from compiled code, of the agent's own losses.
+
+    Args:
+        agent: `SACAgent`; its update_critic and update_actor are replaced.
+        compile_from: number of the first update with compiled gradients; also after a resume.
+    """
+    parameters = {name: optimizer.param_groups[0]["params"] for name, optimizer in agent.optimizers.items()}
+
+    # Two functions, for Dynamo keeps what it compiled by the function's code.
+    @compiled
+    def critic_gradients(batch, noise):
+        loss, metrics = agent.critic_loss(batch, noise)
+        return {"critic": torch.autograd.grad(loss, parameters["critic"])}, metrics
+
+    @compiled
+    def actor_gradients(batch, prefix_length, noise):
+        losses, metrics = agent.actor_losses(batch, prefix_length, noise)
+        return {name: torch.autograd.grad(loss, parameters[name]) for name, loss in losses.items()}, metrics
+
+    def replacement(update, gradients_of):
+        def fast_update(*inputs):
+            if agent.num_updates < compile_from:
+                return update(*inputs)
+            gradients, metrics = gradients_of(*inputs)
+            for name, values in gradients.items():
+                for p, gradient in zip(parameters[name], values, strict=True):
+                    p.grad = gradient
+                agent.optimizers[name].step()
+            return metrics
+
+        return fast_update
+
+    agent.update_critic = replacement(agent.update_critic, critic_gradients)
+    agent.update_actor = replacement(agent.update_actor, actor_gradients)

@@ -7,13 +7,13 @@ from agent.mlp import MLP
 
 
 class Critic(nn.Module):
-    """Independent critics Q_c(s, a_{1:j}), c = 1..C, for one j in 1..h a sample.
+    """Independent critics Q_c(s, a_{1:j}), c = 1..C, for one prefix length j in 1..h per sample.
 
     Input: s, the chunk with the actions after j set to zero, and one-hot j (none for h = 1).
 
     Args:
         obs_size, action_size, chunk_size: O, A, h.
-        hidden_dim, hidden_depth: units of a hidden layer, number of hidden layers.
+        hidden_dim, hidden_depth: units per hidden layer, number of hidden layers.
         layer_norm: whether hidden layers are normalised.
         num_critics: C.
     """
@@ -27,13 +27,13 @@ class Critic(nn.Module):
             MLP(input_size, hidden_dim, hidden_depth, 1, layer_norm) for _ in range(num_critics)
         )
 
-    def forward(self, obs, actions, length):
+    def forward(self, obs, actions, prefix_length):
         """(B, O), (B, h, A), j (B,) -> Q (C, B)."""
         if self.chunk_size == 1:
             x = torch.cat([obs, actions.flatten(1)], dim=1)  # (B, O + A)
         else:
-            steps = torch.arange(self.chunk_size, device=length.device)
-            prefix = (steps < length[:, None]).unsqueeze(-1)  # (B, h, 1)
-            one_hot = (steps + 1 == length[:, None]).to(obs.dtype)  # (B, h)
+            steps = torch.arange(self.chunk_size, device=prefix_length.device)
+            prefix = (steps < prefix_length[:, None]).unsqueeze(-1)  # (B, h, 1)
+            one_hot = (steps + 1 == prefix_length[:, None]).to(obs.dtype)  # (B, h)
             x = torch.cat([obs, torch.where(prefix, actions, 0.0).flatten(1), one_hot], dim=1)  # (B, O + hA + h)
-        return torch.cat([critic(x)[0] for critic in self.critics], dim=1).t()  # (B, C) -> (C, B)
+        return torch.cat([critic(x) for critic in self.critics], dim=1).t()  # (B, C) -> (C, B)

@@ -1,20 +1,22 @@
 """Soft Actor-Critic over action prefixes.
 
-With h = 1 every formula below is that of SAC (Haarnoja et al. 2018b, arXiv:1812.05905) with twin critics and a
-learned temperature. For h > 1 the critic values every prefix a_{1:j} of a chunk, and the bootstrap executes as many
-steps of a fresh chunk as the policy would (Q-chunking: Li et al. 2025, arXiv:2507.07969, for fixed lengths).
+With h = 1 every formula below is that of SAC (Haarnoja et al. 2018b, arXiv:1812.05905; equation numbers are of that
+paper) with twin critics and a learned temperature. For h > 1 the critic values every prefix a_{1:j} of a chunk, and
+the bootstrap executes as many steps of a fresh chunk as the policy would (Q-chunking: Li et al. 2025,
+arXiv:2507.07969, for fixed lengths).
+
+Letters in shapes: B batch, O observation, A action, h chunk, C critics, R states inside executed plans.
 """
 
 import copy
-import inspect
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from agent import confidence
 from agent.actor import Actor
 from agent.chunking import Plan, executed_length
-from agent.compilation import compiled
 from agent.critic import Critic
 from utils import torch_generator
 
@@ -24,108 +26,55 @@ class SACAgent:
 
     Args:
         obs_size, action_size: O, A.
-        chunk_size: h; 1 is plain SAC.
-        confidence_threshold: c_i at or above it continues a plan, in [0, 1].
-        confidence_margin: how much worse than looking again executing a planned step may be, as a multiple of
-            `confidence.indifference`.
-        noise_correlation, learnable_noise_correlation: see `Actor`.
-        target_entropy: nats an action; None is -A.
-        discount: gamma, a step.
-        init_temperature, learnable_temperature: alpha at the start, whether it is learned.
-        actor_lr, confidence_lr, critic_lr, alpha_lr, actor_betas, critic_betas, alpha_betas: of Adam; the confidence
-            head has the betas of the actor.
-        actor_update_frequency, critic_target_update_frequency: in updates.
-        critic_tau: step of the target critic towards the critic.
-        actor_log_std_bounds, hidden_dim, hidden_depth, critic_layer_norm: of the networks.
-        device: torch device.
-        seed: of the initial weights, of plans and of updates.
-
-    Attributes:
-        compile_from: the update from which on gradients come from compiled code; None, the default, is never.
+        config: an object with the flags of train.py as attributes; `--help` defines each.
+        device: torch device of weights and batches.
     """
 
-    _STATEFUL = ("actor", "critic", "critic_target", "actor_optimizer", "critic_optimizer")
+    _NETWORKS = ("actor", "critic", "critic_target")
     _GENERATORS = ("plan_generator", "update_generator")
 
-    def __init__(
-        self,
-        obs_size,
-        action_size,
-        *,
-        chunk_size,
-        confidence_threshold,
-        confidence_margin,
-        noise_correlation,
-        learnable_noise_correlation,
-        target_entropy,
-        discount,
-        init_temperature,
-        learnable_temperature,
-        actor_lr,
-        confidence_lr,
-        critic_lr,
-        alpha_lr,
-        actor_betas,
-        critic_betas,
-        alpha_betas,
-        actor_update_frequency,
-        critic_target_update_frequency,
-        critic_tau,
-        actor_log_std_bounds,
-        hidden_dim,
-        hidden_depth,
-        critic_layer_norm,
-        device,
-        seed,
-    ):
-        self.chunk_size, self.action_size, self.device = chunk_size, action_size, torch.device(device)
-        self.confidence_threshold, self.discount = confidence_threshold, discount
-        self.confidence_margin = confidence_margin
-        self.target_entropy = -action_size if target_entropy is None else target_entropy
-        self.learnable_temperature = learnable_temperature
-        self.actor_update_frequency = actor_update_frequency
-        self.critic_target_update_frequency = critic_target_update_frequency
-        self.critic_tau = critic_tau
-        self.compile_from = None
+    def __init__(self, obs_size, action_size, config, device):
+        self.config, self.device = config, torch.device(device)
+        self.chunk_size, self.action_size = config.chunk_size, action_size
+        self.target_entropy = -action_size if config.target_entropy is None else config.target_entropy
         self.num_updates = 0
-        self.plan_generator = torch_generator(seed, "plan", self.device)
-        self.update_generator = torch_generator(seed, "update", self.device)
+        self.plan_generator = torch_generator(config.seed, "plan", self.device)
+        self.update_generator = torch_generator(config.seed, "update", self.device)
 
-        torch.manual_seed(seed)
+        torch.manual_seed(config.seed)
+        sizes = (obs_size, action_size, config.chunk_size, config.hidden_dim, config.hidden_depth)
         self.actor = Actor(
-            obs_size,
-            action_size,
-            chunk_size,
-            hidden_dim,
-            hidden_depth,
-            actor_log_std_bounds,
-            noise_correlation,
-            learnable_noise_correlation,
+            *sizes, config.actor_log_std_bounds, config.noise_correlation, config.learnable_noise_correlation
         ).to(self.device)
-        self.critic = Critic(obs_size, action_size, chunk_size, hidden_dim, hidden_depth, critic_layer_norm)
-        self.critic = self.critic.to(self.device)
+        self.critic = Critic(*sizes, config.critic_layer_norm).to(self.device)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.log_alpha = torch.tensor(init_temperature, device=self.device).log()
+        log_alpha = torch.tensor(config.init_temperature, device=self.device).log()
+        self.log_alpha = nn.Parameter(log_alpha, requires_grad=config.learnable_temperature)
+        self.optimizers = self._make_optimizers()
 
-        self.actor_parameters = [p for p in self.actor.parameters() if p.requires_grad]
-        self.critic_parameters = list(self.critic.parameters())
-        self.critic_target_parameters = list(self.critic_target.parameters())
-        self.critic_optimizer = torch.optim.Adam(self.critic_parameters, critic_lr, critic_betas, fused=True)
-        head = set(self.actor.confidence.parameters()) if chunk_size > 1 else set()
-        groups = [{"params": [p for p in self.actor_parameters if p not in head]}]
+        self.step_index = torch.arange(config.chunk_size, device=self.device)  # (h,)
+        self.discounts = config.discount ** self.step_index.float()  # gamma^{i-1} for i = 1..h, (h,)
+
+    def _make_optimizers(self):
+        """One for each loss, by name."""
+        config = self.config
+        head = list(self.actor.confidence.parameters()) if config.chunk_size > 1 else []
+        policy = [p for name, p in self.actor.named_parameters() if not name.startswith("confidence.")]
+        policy = [p for p in policy if p.requires_grad]
+        optimizers = {
+            "critic": torch.optim.Adam(self.critic.parameters(), config.critic_lr, tuple(config.critic_betas)),
+            "actor": torch.optim.Adam(policy, config.actor_lr, tuple(config.actor_betas)),
+        }
+        if config.learnable_temperature:
+            optimizers["temperature"] = torch.optim.Adam([self.log_alpha], config.alpha_lr, tuple(config.alpha_betas))
         if head:
-            groups.append({"params": [p for p in self.actor_parameters if p in head], "lr": confidence_lr})
-        if learnable_temperature:
-            groups.append({"params": [self.log_alpha], "lr": alpha_lr, "betas": tuple(alpha_betas)})
-        self.actor_optimizer = torch.optim.Adam(groups, actor_lr, actor_betas, fused=True)
-        # gamma^{i-1} for i = 1..h, (h,)
-        self.discounts = discount ** torch.arange(chunk_size, device=self.device, dtype=torch.float32)
-        self.steps = torch.arange(chunk_size, device=self.device)
+            optimizers["confidence"] = torch.optim.Adam(head, config.confidence_lr, tuple(config.actor_betas))
+        return optimizers
 
-    @classmethod
-    def from_flags(cls, obs_size, action_size, flags):
-        """An agent from a dict of train.py's flags, whose names are those of the keyword arguments; others are left."""
-        return cls(obs_size, action_size, **{name: flags[name] for name in inspect.getfullargspec(cls).kwonlyargs})
+    @property
+    def alpha(self):
+        """Temperature, units of return per nat, a scalar tensor without gradient."""
+        return self.log_alpha.detach().exp()
 
     @torch.no_grad()
     def plan(self, obs, sample):
@@ -136,10 +85,10 @@ class SACAgent:
             sample: False for evaluation; draws no random numbers then.
 
         Returns:
-            Plan of numpy arrays: actions (h, A), confidences (h,).
+            Plan of numpy arrays: actions (h, A) in [-1, 1], confidences (h,).
         """
         # A copy: matrix products may round differently on memory that is aligned differently.
-        obs = torch.tensor(obs, dtype=torch.float32, device=self.device).unsqueeze(0)
+        obs = torch.tensor(obs, dtype=torch.float32, device=self.device).unsqueeze(0)  # (1, O)
         if sample:
             actions, _, logits = self.actor.sample(obs, self._noise(1, self.plan_generator))
         else:
@@ -147,27 +96,8 @@ class SACAgent:
             actions = torch.tanh(mean)
         return Plan(actions[0].cpu().numpy(), self._confidences(logits)[0].cpu().numpy())
 
-    def state_dict(self):
-        """Everything that the future depends on: weights, optimizers, temperature, random streams."""
-        state = {name: getattr(self, name).state_dict() for name in self._STATEFUL}
-        state |= {name: getattr(self, name).get_state() for name in self._GENERATORS}
-        return state | {"log_alpha": self.log_alpha, "num_updates": self.num_updates, "device": self.device.type}
-
-    def load_state_dict(self, state):
-        """Take over what `state_dict` gave; random streams only on the same kind of device, others start anew."""
-        for name in self._STATEFUL:
-            getattr(self, name).load_state_dict(state[name])
-        self.log_alpha.copy_(state["log_alpha"])
-        self.num_updates = state["num_updates"]
-        for name in self._GENERATORS if state["device"] == self.device.type else ():
-            getattr(self, name).set_state(state[name].cpu())
-
-    def is_finite(self):
-        """Whether all weights are numbers."""
-        return all(torch.isfinite(p).all() for p in (*self.actor.parameters(), *self.critic_parameters, self.log_alpha))
-
     def update(self, batch):
-        """One gradient step on critic, actor and temperature.
+        """One gradient step on critic, actor, confidence head and temperature.
 
         Args:
             batch: `replay_buffer.Batch`.
@@ -176,99 +106,106 @@ class SACAgent:
             dict of detached tensors on the device, scalars and (h - 1,) vectors; the README defines each.
         """
         self.num_updates += 1
-        if self.compile_from is not None and self.num_updates >= self.compile_from:
-            self.compile_from = None
-            self._critic_gradient = compiled(self._critic_gradient)
-            self._actor_gradient = compiled(self._actor_gradient)
-        alpha = self.log_alpha.exp()
-        metrics = self._update_critic(batch, alpha)
-        if self.num_updates % self.actor_update_frequency == 0:
-            metrics |= self._update_actor(batch.obs, batch.reached, alpha)
-        if self.num_updates % self.critic_target_update_frequency == 0:
-            with torch.no_grad():  # otherwise the targets' graph grows with every update
-                torch._foreach_lerp_(self.critic_target_parameters, self.critic_parameters, self.critic_tau)
+        batch_size = len(batch.obs)
+        metrics = self.update_critic(batch, self._noise(batch_size, self.update_generator))
+        if self.num_updates % self.config.actor_update_frequency == 0:
+            prefix_length = self._random_prefix_length(batch_size)
+            noise = self._noise(batch_size, self.update_generator)
+            metrics |= self.update_actor(batch, prefix_length, noise)
+        if self.num_updates % self.config.critic_target_update_frequency == 0:
+            self._update_target()
         return metrics
 
-    @torch.no_grad()
-    def predict_advantage(self, reached, num_draws=16):
-        """What the critics expect of the next planned step, (R,): mean of `confidence.advantage` over them and noise.
-
-        The same noise is drawn at every call.
-        """
-        generator = torch.Generator(self.device).manual_seed(0)
-        total = torch.zeros(len(reached.obs), device=self.device)
-        for _ in range(num_draws):
-            noise = torch.randn((len(total), self.action_size), generator=generator, device=self.device)
-            total += confidence.advantage(self.actor, self.critic, reached, noise, self.log_alpha.exp())[0].mean(0)
-        return total / num_draws
-
-    def _update_critic(self, batch, alpha):
-        noise = self._noise(len(batch.next_obs), self.update_generator)
-        gradients, metrics = self._critic_gradient(batch, noise, alpha)
-        self._descend(self.critic_optimizer, self.critic_parameters, gradients)
+    def update_critic(self, batch, noise):
+        """One step on `critic_loss`; its metrics."""
+        loss, metrics = self.critic_loss(batch, noise)
+        self._descend("critic", loss)
         return metrics
 
-    def _update_actor(self, obs, reached, alpha):
-        batch_size, h = len(obs), self.chunk_size
-        j = torch.ones(batch_size, dtype=torch.long, device=self.device)
-        if h > 1:
-            j = torch.randint(1, h + 1, (batch_size,), generator=self.update_generator, device=self.device)
-        self.critic.requires_grad_(False)
-        noise = self._noise(batch_size, self.update_generator)
-        gradients, metrics = self._actor_gradient(obs, reached, j, noise, alpha)
-        self.critic.requires_grad_(True)
-        if self.learnable_temperature:
-            self.log_alpha.grad = metrics["alpha_loss"]  # d alpha / d log alpha = alpha: the gradient is the loss
-        self._descend(self.actor_optimizer, self.actor_parameters, gradients)
+    def update_actor(self, batch, prefix_length, noise):
+        """One step on each of `actor_losses`; their metrics."""
+        losses, metrics = self.actor_losses(batch, prefix_length, noise)
+        for name, loss in losses.items():
+            self._descend(name, loss)
         return metrics
 
-    def _critic_gradient(self, batch, noise, alpha):
-        """Gradient of the mean squared error of Q_c(s_t, a_{1:j}) against
+    def actor_losses(self, batch, prefix_length, noise):
+        """Losses of an actor update by the name of their optimizer, all at the same weights; their metrics."""
+        losses = {}
+        losses["actor"], metrics = self.actor_loss(batch.obs, prefix_length, noise)
+        if self.config.learnable_temperature:
+            losses["temperature"], more = self.temperature_loss(metrics["entropy"])
+            metrics |= more
+        if self.chunk_size > 1:
+            losses["confidence"], more = self.confidence_loss(batch.reached, noise[: len(batch.reached.obs), 0])
+            metrics |= more
+        return losses, metrics
 
-        y = sum_{i<j} gamma^i r_{t+i} + gamma^j (1 - terminated) V(s_{t+j}),
+    def critic_loss(self, batch, noise):
+        """Mean squared error of Q_c(s_t, a_{1:j}), summed over critics c (equation 5; j = 1 there), against
 
-        one tensor a parameter of the critics, and metrics.
+        y = sum_{i<j} gamma^i r_{t+i} + gamma^j (1 - terminated) V(s_{t+j}).
+
+        Args:
+            batch: `replay_buffer.Batch`.
+            noise: of the chunks at s_{t+j}, (B, h, A), standard normal.
+
+        Returns:
+            loss, metrics.
         """
         with torch.no_grad():
-            target = batch.reward + batch.discount * self._value(batch.next_obs, noise, alpha)  # (B,)
-        q = self.critic(batch.obs, batch.actions, batch.length)  # (C, B)
+            target = batch.reward + batch.discount * self._value(batch.next_obs, noise)  # (B,)
+        q = self.critic(batch.obs, batch.actions, batch.prefix_length)  # (C, B)
         loss = (q - target).square().mean(1).sum()
-        metrics = {"critic_loss": loss.detach(), "q": q.detach().mean()}
-        return torch.autograd.grad(loss, self.critic_parameters), metrics
+        return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
 
-    def _value(self, obs, noise, alpha):
-        """V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s), (B,)."""
+    def _value(self, obs, noise):
+        """V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s) (equation 3).
+
+        k is the executed length at s. obs (B, O), noise (B, h, A) -> (B,).
+        """
         actions, log_prob, logits = self.actor.sample(obs, noise)
-        k = executed_length(self._confidences(logits), self.confidence_threshold)
-        entropy_cost = alpha * self._prefix_sum(self.discounts * log_prob, k)
+        k = executed_length(self._confidences(logits), self.config.confidence_threshold)
+        entropy_cost = self.alpha * self._prefix_sum(self.discounts * log_prob, k)
         return self.critic_target(obs, actions, k).min(0).values - entropy_cost
 
-    def _actor_gradient(self, obs, reached, j, noise, alpha):
-        """Gradient of the losses of actor, with fresh chunks and prefix lengths j (B,), and of the confidences:
+    def actor_loss(self, obs, prefix_length, noise):
+        """alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j}), a ~ pi(s), mean (equation 9).
 
-        actor        alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j})
-        confidence   see `confidence.cross_entropy`
-        temperature  alpha (-(1/j) sum_{i<=j} log pi(a_i | s) - target_entropy), a metric
+        Args:
+            obs: (B, O).
+            prefix_length: j, (B,).
+            noise: (B, h, A), standard normal.
 
-        one tensor a parameter of the actor, and metrics. The critics' weights must not require a gradient.
+        Returns:
+            loss, metrics; entropy is nats per executed step.
         """
         actions, log_prob, _ = self.actor.sample(obs, noise)
-        q = self.critic(obs, actions, j)  # (C, B)
-        loss = (alpha * self._prefix_sum(self.discounts * log_prob, j) - q.min(0).values).mean()
-        entropy = (-self._prefix_sum(log_prob.detach(), j) / j).mean()  # an executed step
-        metrics = {"actor_loss": loss.detach(), "entropy": entropy, "alpha": alpha}
-        if self.learnable_temperature:
-            metrics["alpha_loss"] = alpha * (entropy - self.target_entropy)
-        if self.chunk_size > 1:
-            confidence_loss, confidence_metrics = self._confidence_loss(reached, noise[: len(reached.obs), 0], alpha)
-            loss = loss + confidence_loss
-            metrics |= confidence_metrics
-        return torch.autograd.grad(loss, self.actor_parameters), metrics
+        q = self.critic(obs, actions, prefix_length)  # (C, B)
+        alpha = self.alpha
+        loss = (alpha * self._prefix_sum(self.discounts * log_prob, prefix_length) - q.min(0).values).mean()
+        entropy = (-self._prefix_sum(log_prob.detach(), prefix_length) / prefix_length).mean()
+        return loss, {"actor_loss": loss.detach(), "entropy": entropy, "alpha": alpha}
 
-    def _confidence_loss(self, reached, noise, alpha):
-        advantage, logits = confidence.advantage(self.actor, self.critic, reached, noise, alpha)
-        delta = self.confidence_margin * confidence.indifference(advantage, reached.steps, alpha, self.action_size)
-        loss, label, is_at = confidence.cross_entropy(logits, advantage, reached.steps, delta)
+    def temperature_loss(self, entropy):
+        """alpha (entropy - target_entropy) (equation 18). entropy: scalar without gradient, nats per executed step."""
+        loss = self.log_alpha.exp() * (entropy - self.target_entropy)
+        return loss, {"alpha_loss": loss.detach()}
+
+    def confidence_loss(self, reached, noise):
+        """Cross-entropy of the confidences towards the share of critics with A_j >= -delta; see `confidence`.
+
+        Args:
+            reached: `replay_buffer.OpenLoopStates`.
+            noise: of the actions that A_j compares, (R, A), standard normal.
+
+        Returns:
+            loss, which reaches nothing but the confidence head; metrics.
+        """
+        j, alpha = reached.prefix_length, self.alpha
+        advantage, logits = confidence.advantage(self.actor, self.critic, reached, noise, alpha)  # (C, R), (R, h - 1)
+        delta = self.config.confidence_margin * confidence.indifference(advantage, j, alpha, self.action_size)
+        loss, label, is_at = confidence.cross_entropy(logits, advantage, j, delta)
         count = is_at.sum(0)
         mean, square = torch.stack([advantage.mean(0), advantage.square().mean(0)]) @ is_at / count  # (h - 1,)
         return loss, {
@@ -281,20 +218,81 @@ class SACAgent:
             "noise_correlation": self.actor.noise_correlation().detach().mean(),
         }
 
-    @staticmethod
-    def _descend(optimizer, parameters, gradients):
-        for p, gradient in zip(parameters, gradients, strict=True):
-            p.grad = gradient
+    @torch.no_grad()
+    def predict_advantage(self, reached, num_draws=16):
+        """What the critics expect of the next planned step, (R,): mean of `confidence.advantage` over them and noise.
+
+        The same noise is drawn at every call.
+        """
+        generator = torch.Generator(self.device).manual_seed(0)
+        total = torch.zeros(len(reached.obs), device=self.device)
+        for _ in range(num_draws):
+            noise = torch.randn((len(total), self.action_size), generator=generator, device=self.device)
+            total += confidence.advantage(self.actor, self.critic, reached, noise, self.alpha)[0].mean(0)
+        return total / num_draws
+
+    def state_dict(self):
+        """Everything that the future depends on and the configuration does not say.
+
+        Weights, moments of the optimizers, random streams. Learning rates and betas are the configuration's.
+        """
+        state = {name: getattr(self, name).state_dict() for name in self._NETWORKS}
+        state |= {name: getattr(self, name).get_state() for name in self._GENERATORS}
+        return state | {
+            "optimizers": {name: optimizer.state_dict()["state"] for name, optimizer in self.optimizers.items()},
+            "log_alpha": self.log_alpha.detach(),
+            "num_updates": self.num_updates,
+            "device": self.device.type,
+        }
+
+    def load_state_dict(self, state):
+        """Take over what `state_dict` gave; random streams only on the same kind of device, others start anew.
+
+        Raises:
+            RuntimeError: it is of an agent with other networks.
+        """
+        for name in self._NETWORKS:
+            getattr(self, name).load_state_dict(state[name])
+        for name, optimizer in self.optimizers.items():
+            hyperparameters = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state["optimizers"][name], "param_groups": hyperparameters})
+        with torch.no_grad():
+            self.log_alpha.copy_(state["log_alpha"])
+        self.num_updates = state["num_updates"]
+        for name in self._GENERATORS if state["device"] == self.device.type else ():
+            getattr(self, name).set_state(state[name].cpu())
+
+    def is_finite(self):
+        """Whether all weights are numbers."""
+        parameters = (*self.actor.parameters(), *self.critic.parameters(), self.log_alpha)
+        return all(torch.isfinite(p).all() for p in parameters)
+
+    def _descend(self, name, loss):
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad()
+        loss.backward(inputs=optimizer.param_groups[0]["params"])
         optimizer.step()
 
+    @torch.no_grad()  # otherwise the graph of the targets grows with every update
+    def _update_target(self):
+        targets, sources = list(self.critic_target.parameters()), list(self.critic.parameters())
+        torch._foreach_lerp_(targets, sources, self.config.critic_tau)
+
     def _noise(self, batch_size, generator):
+        """Standard normal, (B, h, A)."""
         shape = (batch_size, self.chunk_size, self.action_size)
         return torch.randn(shape, generator=generator, device=self.device)
+
+    def _random_prefix_length(self, batch_size):
+        """j, uniform in 1..h, (B,)."""
+        if self.chunk_size == 1:
+            return torch.ones(batch_size, dtype=torch.long, device=self.device)
+        return torch.randint(1, self.chunk_size + 1, (batch_size,), generator=self.update_generator, device=self.device)
 
     def _confidences(self, logits):
         """Logits (B, h - 1) -> c (B, h); the first action is always executed, so c_1 = 1."""
         return F.pad(torch.sigmoid(logits), (1, 0), value=1.0)
 
-    def _prefix_sum(self, values, length):
+    def _prefix_sum(self, values, prefix_length):
         """Sum of the first j of (B, h) values -> (B,)."""
-        return torch.where(self.steps < length[:, None], values, 0.0).sum(1)
+        return torch.where(self.step_index < prefix_length[:, None], values, 0.0).sum(1)

@@ -3,12 +3,12 @@
 from typing import NamedTuple
 
 from agent import SACAgent
+from config import as_json, differing_flags
 from envs import make_env
 from errors import UsageError
-from flags import fixed_flags
 from storage.checkpoint import CheckpointError, Checkpoints
 from storage.policy import load_policy
-from storage.run_dir import read_flags
+from storage.run_dir import read_config
 
 
 class SavedRun(NamedTuple):
@@ -31,24 +31,26 @@ def load_run(run_dir, with_critics=False):
         UsageError: there is neither, the flags saved with it are not those of args.json, or its weights do not fit
             the task or are not finite.
     """
-    flags = read_flags(run_dir)
+    config = read_config(run_dir)
     policy = None if with_critics else load_policy(run_dir)
     if policy is None:
         step, saved_flags, state = _newest_checkpoint(run_dir, with_critics)
     else:
         step, saved_flags, state = policy.step, policy.flags, {"actor": policy.actor}
-    _check_flags(run_dir, flags, saved_flags)
-    agent = _build_agent(run_dir, flags)
+    # The flags saved with the weights decide: args.json can be edited by hand.
+    if differing := differing_flags(saved_flags, config):
+        raise UsageError(f"{run_dir}/args.json has other flags than the policy beside it: {', '.join(differing)}")
+    agent = _build_agent(run_dir, config)
     try:
         if with_critics:
             agent.load_state_dict(state)
         else:
             agent.actor.load_state_dict(state["actor"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(f"{run_dir}: the policy does not fit {flags['env']} and the flags in args.json") from error
+        raise UsageError(f"{run_dir}: the policy does not fit {config.env} and the flags in args.json") from error
     if not agent.is_finite():
         raise UsageError(f"{run_dir}: the weights of the policy are not all finite")
-    return SavedRun(agent, flags, step)
+    return SavedRun(agent, as_json(config), step)
 
 
 def _newest_checkpoint(run_dir, with_critics):
@@ -64,34 +66,10 @@ def _newest_checkpoint(run_dir, with_critics):
     return step, flags, agent
 
 
-def _check_flags(run_dir, flags, saved_flags):
-    """The flags saved with the weights decide: args.json can be edited by hand.
-
-    Raises:
-        UsageError: one differs.
-    """
-    flags, saved_flags = fixed_flags(flags), fixed_flags(saved_flags)
-    for name, value in saved_flags.items():
-        if name not in flags:
-            raise UsageError(
-                f"{run_dir} is of another version of train.py, or was edited: its args.json has no {name}, "
-                f"which is {value} in its policy"
-            )
-        if flags[name] != value:
-            raise UsageError(
-                f"{run_dir}/args.json says --{name} {flags[name]}, but its policy was trained with --{name} {value}"
-            )
-    for name in flags.keys() - saved_flags.keys():
-        raise UsageError(f"{run_dir}/args.json says --{name} {flags[name]}, which its policy does not know")
-
-
-def _build_agent(run_dir, flags):
+def _build_agent(run_dir, config):
     try:
-        env = make_env(flags["env"], flags["action_repeat"])
-        sizes = env.observation_space.shape[0], env.action_space.shape[0]
-        return SACAgent.from_flags(*sizes, flags | {"device": "cpu"})
-    except KeyError as error:
-        raise UsageError(f"{run_dir} is of another version of train.py: its args.json has no {error}") from error
+        env = make_env(config.env, config.action_repeat)
+        return SACAgent(env.observation_space.shape[0], env.action_space.shape[0], config, "cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"{run_dir} cannot be played with the flags in its args.json: {reason}") from error

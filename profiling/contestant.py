@@ -52,15 +52,14 @@ def ours(width, batch_size, *, h, layer_norm, compile):
     import numpy as np
     import torch
 
-    from agent import SACAgent
+    from agent import SACAgent, fast_path
     from cli import parse_train_args
     from replay_buffer import ReplayBuffer
 
     torch.set_num_threads(1)
     flags = f"--env none --chunk_size {h} --hidden_dim {width} --{'' if layer_norm else 'no-'}critic_layer_norm".split()
-    args = vars(parse_train_args(flags)[0]) | {"device": "cpu"}
-    agent = SACAgent.from_flags(OBS, ACTIONS, args)
-    agent.compile_from = 1 if compile else None
+    agent = SACAgent(OBS, ACTIONS, parse_train_args(flags)[0], "cpu")
+    fast_path.install(agent, compile_from=1 if compile else None)
     buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", np.random.default_rng(0))
     rng = np.random.default_rng(0)
     for i in range(BUFFERED - 100):

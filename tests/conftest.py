@@ -21,7 +21,7 @@ def make_agent():
 
     def make(obs_size, action_size, *flags, hidden_dim=32):
         config, _ = parse_train_args(["--env", "none", "--hidden_dim", str(hidden_dim), *flags])
-        return SACAgent.from_flags(obs_size, action_size, vars(config) | {"device": "cpu"})
+        return SACAgent(obs_size, action_size, config, "cpu")
 
     return make
 

@@ -30,14 +30,14 @@ O, A, B, UPDATES = 17, 6, 128, 100
 def batch_tensors(h, seed):
     """The fields of a batch and of its states that plans reached, as plain tensors."""
     g = torch.Generator().manual_seed(seed)
-    length = torch.randint(1, h + 1, (B,), generator=g)
+    prefix_length = torch.randint(1, h + 1, (B,), generator=g)
     alive = torch.rand(B, generator=g) > 0.1
     batch = {
         "obs": torch.randn(B, O, generator=g),
         "actions": torch.tanh(torch.randn(B, h, A, generator=g)),
-        "length": length,
+        "prefix_length": prefix_length,
         "reward": torch.randn(B, generator=g),
-        "discount": 0.99**length * alive,
+        "discount": 0.99**prefix_length * alive,
         "next_obs": torch.randn(B, O, generator=g),
     }
     states = [torch.randn(B // 4, O, generator=g), torch.arange(B // 4) % h, torch.randn(B // 4, O, generator=g)]
@@ -45,24 +45,29 @@ def batch_tensors(h, seed):
 
 
 def update_weights(h):
-    """The agent's state after UPDATES updates, by the code that is on sys.path."""
+    """The agent's state after UPDATES updates on the fast path, by the code that is on sys.path."""
     import replay_buffer
-    from agent import SACAgent
+    from agent import SACAgent, fast_path
     from cli import parse_train_args
 
     config, _ = parse_train_args(["--env", "none", "--chunk_size", str(h)])
-    agent = SACAgent.from_flags(O, A, vars(config) | {"device": "cpu"})
+    agent = SACAgent(O, A, config, "cpu")
+    fast_path.install(agent)
     for seed in range(UPDATES):
         batch, states = batch_tensors(h, seed)
         agent.update(replay_buffer.Batch(**batch, reached=replay_buffer.OpenLoopStates(*states) if h > 1 else None))
-    return {"actor": agent.actor.state_dict(), "critic": agent.critic.state_dict(), "log_alpha": agent.log_alpha}
+    return {
+        "actor": agent.actor.state_dict(),
+        "critic": agent.critic.state_dict(),
+        "log_alpha": agent.log_alpha.detach(),
+    }
 
 
 def record(directory, checkout):
     """Run everything, two processes at a time."""
     directory.mkdir(parents=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(checkout)}
-    # The checkout's own copy of this file: it knows how an agent is made there.
+    # The checkout's own oracle: names of classes and fields differ between versions, the numbers fed in do not.
     updates = [sys.executable, str(checkout / "tests" / "oracle.py"), "updates", str(directory.absolute())]
     subprocess.run(updates, check=True, env=environment)
     for h in (1, 5):

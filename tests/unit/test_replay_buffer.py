@@ -24,7 +24,7 @@ def fill(buffer, num_steps, episode_length=None, terminated=False, first=0, step
 def check_windows(batch, last_of, terminated=False):
     """Every field of every window against arithmetic; last_of(t) is the last step of t's episode."""
     for i in range(len(batch.obs)):
-        t, j = int(batch.obs[i, 0]), int(batch.length[i])
+        t, j = int(batch.obs[i, 0]), int(batch.prefix_length[i])
         last = last_of(t)
         assert t + j - 1 <= last
         assert batch.actions[i, :j, 0].tolist() == [100 + t + m for m in range(j)]
@@ -49,7 +49,7 @@ def test_windows_stop_at_the_newest_step(num_steps):
     fill(buffer, num_steps)
     batch = buffer.sample(500)
     for i in range(500):
-        t, j = int(batch.obs[i, 0]), int(batch.length[i])
+        t, j = int(batch.obs[i, 0]), int(batch.prefix_length[i])
         assert t + j <= num_steps
         assert batch.next_obs[i, 0].item() == t + j
         assert batch.discount[i].item() == pytest.approx(DISCOUNT**j)
@@ -63,7 +63,7 @@ def test_no_window_crosses_the_ring_seam(num_steps):
     newest = num_steps - 1
     batch = buffer.sample(1000)
     for i in range(1000):
-        t, j = int(batch.obs[i, 0]), int(batch.length[i])
+        t, j = int(batch.obs[i, 0]), int(batch.prefix_length[i])
         last = min(t // 7 * 7 + 6, newest)
         assert newest - 20 <= t and t + j - 1 <= last
         assert batch.actions[i, :j, 0].tolist() == [100 + t + m for m in range(j)]
@@ -77,7 +77,7 @@ def test_starts_and_lengths_are_uniform():
     buffer = make_buffer(h=3)
     fill(buffer, 10, episode_length=5)
     batch = buffer.sample(60_000)
-    t, j = batch.obs[:, 0].int().numpy(), batch.length.numpy()
+    t, j = batch.obs[:, 0].int().numpy(), batch.prefix_length.numpy()
     np.testing.assert_allclose(np.bincount(t) / 60_000, 0.1, atol=0.006)
     for start in range(10):
         available = min(3, 5 - start % 5)
@@ -90,7 +90,7 @@ def test_committed_windows_stop_at_the_plans_end():
     fill(buffer, 60, episode_length=30, steps_left=lambda t: 3 - t % 3)
     batch = buffer.sample(4000)
     check_windows(batch, lambda t: t // 30 * 30 + 29)
-    t, j = batch.obs[:, 0].long(), batch.length
+    t, j = batch.obs[:, 0].long(), batch.prefix_length
     assert (j <= 3 - t % 3).all()
     assert set(j.tolist()) == {1, 2, 3}
 
@@ -107,10 +107,10 @@ def test_reached_states_are_recent_and_inside_plans(capacity, num_steps):
         fill(buffer, 1, episode_length=10, first=t, steps_left=lambda _, left=left: left)
         left -= 1
     reached = buffer.sample(4 * 60_000).reached
-    assert len(reached.steps) == 60_000
+    assert len(reached.prefix_length) == 60_000
     seen = set()
     for s, j, obs in zip(
-        reached.planned_at[:, 0].tolist(), reached.steps.tolist(), reached.obs[:, 0].tolist(), strict=True
+        reached.planned_at[:, 0].tolist(), reached.prefix_length.tolist(), reached.obs[:, 0].tolist(), strict=True
     ):
         if j:
             assert s == made_at[int(obs) - 1] and obs == s + j and j < 4
@@ -123,7 +123,7 @@ def test_reached_states_are_recent_and_inside_plans(capacity, num_steps):
 def test_where_no_plan_can_be_continued_nothing_counts():
     buffer = make_buffer()
     fill(buffer, 30, episode_length=1)
-    assert (buffer.sample(64).reached.steps == 0).all()
+    assert (buffer.sample(64).reached.prefix_length == 0).all()
 
 
 def test_a_step_takes_one_row_of_four_bytes_a_number():

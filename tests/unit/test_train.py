@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import train as train_module
-from agent import compilation
+from agent import compilation, fast_path
 from agent.chunking import Plan
 from cli import parse_train_args
+from errors import UsageError
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
 from tests.envs.scripted import episode_length
@@ -23,8 +24,6 @@ STEPS = ["--env", "tests.envs.scripted:Scripted-v0", "--num_train_steps", 50, "-
 
 class CountingAgent:
     """Plans the same three actions in every state, learns nothing, and counts its updates."""
-
-    compile_from = None
 
     def __init__(self, obs_size, action_size, config, device):
         self.num_updates, self.actor = 0, torch.nn.Identity()
@@ -53,6 +52,7 @@ def workspace(tmp_path, monkeypatch):
     """Makes the workspace of 50 steps, 20 of them random, of the scripted environment; episodes of 7, 4, 9, ... steps."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train_module, "SACAgent", CountingAgent)
+    monkeypatch.setattr(fast_path, "install", lambda agent, compile_from: None)
 
     def make(*flags, run_dir=None, stop=()):
         argv = [str(f) for f in [*STEPS, *SMALL, "--num_eval_episodes", 1, "--chunk_size", 3, *flags]]
@@ -144,12 +144,25 @@ def test_collection_executes_plans_and_replays_every_step(workspace, monkeypatch
     assert float(rows(f"{run.run_dir}/eval.csv")[-1]["k"]) == 2
 
 
-@pytest.mark.parametrize("updates_worth_it, choice", [(30, "on"), (31, "off")])
-def test_auto_compiles_where_a_run_is_long_enough(workspace, monkeypatch, updates_worth_it, choice):
+@pytest.mark.parametrize(
+    "flags, updates_worth_it, choice, installed",
+    [
+        ([], 30, "on", [compilation.COMPILE_FROM]),
+        ([], 31, "off", [None]),
+        (["--no-fast_path"], 30, "off", []),
+    ],
+)
+def test_auto_compiles_where_a_run_is_long_enough(workspace, monkeypatch, flags, updates_worth_it, choice, installed):
+    compiled_from = []
     monkeypatch.setattr(compilation, "COMPILE_WORTH", updates_worth_it)
     monkeypatch.setattr(compilation, "has_compiler", lambda: True)
-    run = workspace()
-    assert run.config.compile == choice
-    run.train()
+    monkeypatch.setattr(fast_path, "install", lambda agent, compile_from: compiled_from.append(compile_from))
+    run = workspace(*flags)
+    assert run.config.compile == choice and run.train() == 0 and compiled_from == installed
     with open(f"{run.run_dir}/args.json") as file:
         assert json.load(file)["args"]["compile"] == choice
+
+
+def test_the_reference_cannot_be_compiled(workspace):
+    with pytest.raises(UsageError, match="^argument --compile: it needs --fast_path"):
+        workspace("--compile", "on", "--no-fast_path")

@@ -35,8 +35,8 @@ def test_errors_that_all_values_of_a_state_or_length_share_cancel(make_agent):
     agent = make_agent(O, A, "--chunk_size", str(H))
     reached = make_reached()
 
-    def shifted(obs, actions, length):
-        return agent.critic(obs, actions, length) + 1000 * obs.sum(1) + 500 * length
+    def shifted(obs, actions, prefix_length):
+        return agent.critic(obs, actions, prefix_length) + 1000 * obs.sum(1) + 500 * prefix_length
 
     torch.testing.assert_close(advantage(agent, reached, critic=shifted), advantage(agent, reached), atol=2e-3, rtol=0)
 
@@ -46,13 +46,13 @@ def test_the_better_action_wins(make_agent):
     agent = make_agent(O, A, "--chunk_size", str(H))
     reached = make_reached()
 
-    def closeness(obs, actions, length):
-        assert (length == 1).all() and (actions[:, 1:] == 0).all()
+    def closeness(obs, actions, prefix_length):
+        assert (prefix_length == 1).all() and (actions[:, 1:] == 0).all()
         return -(actions[:, 0] - torch.tanh(obs[:, :A])).abs().sum(1).repeat(2, 1)
 
     expected = []
     noise = torch.randn(len(reached.obs), A, generator=torch.Generator().manual_seed(1))
-    for s, j, s_reached, e in zip(reached.planned_at, reached.steps, reached.obs, noise, strict=True):
+    for s, j, s_reached, e in zip(reached.planned_at, reached.prefix_length, reached.obs, noise, strict=True):
         distances = []
         for obs, index in ((s, j), (s_reached, 0)):
             mean, log_std, _ = agent.actor(obs[None])

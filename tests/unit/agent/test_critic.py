@@ -14,14 +14,14 @@ def make_critic(h=H, **options):
 def test_actions_after_the_prefix_do_not_count():
     critic, obs, actions = make_critic(), torch.randn(B, O), torch.randn(B, H, A)
     for j in range(1, H + 1):
-        length = torch.full((B,), j)
-        q = critic(obs, actions, length)
+        prefix_length = torch.full((B,), j)
+        q = critic(obs, actions, prefix_length)
         others = actions.clone()
         others[:, j:] = float("nan")
-        assert torch.equal(critic(obs, others, length), q)
+        assert torch.equal(critic(obs, others, prefix_length), q)
         others = actions.clone()
         others[:, j - 1] += 1
-        assert (critic(obs, others, length) != q).all()
+        assert (critic(obs, others, prefix_length) != q).all()
 
 
 def test_a_zero_action_is_not_a_missing_one():

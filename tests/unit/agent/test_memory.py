@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 
+from agent import fast_path
 from agent.compilation import has_compiler
 
 BYTES_PER_UPDATE = 500  # the graph of a target update that is recorded takes 5,800
@@ -16,12 +17,13 @@ def resident_bytes():
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
-@pytest.mark.parametrize("compile", [False, True])
-def test_2000_updates_hold_their_memory(make_agent, make_batches, compile):
-    if compile and not has_compiler():
+@pytest.mark.parametrize("path", ["reference", "fast", "compiled"])
+def test_2000_updates_hold_their_memory(make_agent, make_batches, path):
+    if path == "compiled" and not has_compiler():
         pytest.skip("there is no C++ compiler")
     agent = make_agent(4, 2)
-    agent.compile_from = 1 if compile else None
+    if path != "reference":
+        fast_path.install(agent, compile_from=1 if path == "compiled" else None)
     batches = make_batches(5, 8)
     for update in range(500):  # allocators and compilation settle
         agent.update(batches[update % 8])
@@ -31,16 +33,20 @@ def test_2000_updates_hold_their_memory(make_agent, make_batches, compile):
     assert resident_bytes() - before < 2000 * BYTES_PER_UPDATE
 
 
+@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("h", [1, 5])
-def test_only_parameters_require_a_gradient(make_agent, make_batches, h):
+def test_only_parameters_require_a_gradient(make_agent, make_batches, h, fast):
     agent = make_agent(4, 2, "--chunk_size", str(h))
+    if fast:
+        fast_path.install(agent)
     for batch in make_batches(h, 3):
         agent.update(batch)
-    trained = {*agent.actor.parameters(), *agent.critic.parameters()}
+    trained = {*agent.actor.parameters(), *agent.critic.parameters(), agent.log_alpha}
     modules = (agent.actor, agent.critic, agent.critic_target)
     tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     tensors += [value for value in vars(agent).values() if isinstance(value, torch.Tensor)]
-    for optimizer in (agent.actor_optimizer, agent.critic_optimizer):
+    assert len(agent.optimizers) == (4 if h > 1 else 3)
+    for optimizer in agent.optimizers.values():
         tensors += [t for state in optimizer.state.values() for t in state.values()]
     assert all(t.grad_fn is None and t.requires_grad <= (t in trained) for t in tensors)
-    assert any(t.requires_grad for t in tensors)
+    assert trained == {t for t in tensors if t.requires_grad}

@@ -19,15 +19,15 @@ def make_batch(h, discount=0.99, seed=0):
     def randn(*shape):
         return torch.randn(*shape, generator=g)
 
-    length = torch.randint(1, h + 1, (B,), generator=g)
+    prefix_length = torch.randint(1, h + 1, (B,), generator=g)
     alive = torch.rand(B, generator=g) > 0.3
     steps = torch.arange(6) % h  # 0 is a row that does not count
     return Batch(
         obs=randn(B, O),
         actions=torch.tanh(randn(B, h, A)),
-        length=length,
+        prefix_length=prefix_length,
         reward=randn(B),
-        discount=discount**length * alive,
+        discount=discount**prefix_length * alive,
         next_obs=randn(B, O),
         reached=OpenLoopStates(randn(6, O), steps, randn(6, O)) if h > 1 else None,
     )
@@ -185,7 +185,7 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
     loss = 0
     for b in range(B):
         for c in (0, 1):
-            q = looped_q(critic, c, batch.obs[b], batch.actions[b], int(batch.length[b]))
+            q = looped_q(critic, c, batch.obs[b], batch.actions[b], int(batch.prefix_length[b]))
             loss = loss + (q - y[b]) ** 2 / B
     assert metrics["critic_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
     optimizer = torch.optim.Adam(critic.values(), 3e-4)
@@ -215,7 +215,7 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
 
     advantages = {}
     for row in (1, 2, 4, 5):
-        p = int(batch.reached.steps[row])
+        p = int(batch.reached.prefix_length[row])
         planned_at, obs = batch.reached.planned_at[row], batch.reached.obs[row]
         with torch.no_grad():
             advantages[row] = soft_q(row, planned_at, p, z[row, 0]) - soft_q(row, obs, 0, z[row, 0])
@@ -224,7 +224,7 @@ def test_prefix_update_equals_the_formulas(make_agent, threshold):
     assert metrics["confidence_delta"].item() == pytest.approx(delta, rel=1e-3)
     confidence_loss, seen = 0, {1: [], 2: []}
     for row, advantage in advantages.items():
-        p, planned_at = int(batch.reached.steps[row]), batch.reached.planned_at[row]
+        p, planned_at = int(batch.reached.prefix_length[row]), batch.reached.planned_at[row]
         label = (advantage >= -delta).float().mean()
         seen[p].append((advantage, label))
         probability = torch.sigmoid(plain_actor(agent, actor, planned_at)[2][p - 1])

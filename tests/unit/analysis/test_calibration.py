@@ -50,7 +50,7 @@ class Agent:
         return Plan(COST * np.arange(H)[:, None], np.linspace(1, 0.4, H))
 
     def predict_advantage(self, reached):
-        return 100 * reached.steps + reached.planned_at[:, 0] + reached.obs[:, 0] / 1000
+        return 100 * reached.prefix_length + reached.planned_at[:, 0] + reached.obs[:, 0] / 1000
 
 
 def realised(j, k, steps):

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from flags import fixed_flags, parse_args
 
 from analysis.saved_run import load_run
 from errors import UsageError
-from flags import fixed_flags, parse_args
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
 from storage.policy import save_policy

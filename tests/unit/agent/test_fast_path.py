@@ -1,0 +1,133 @@
+"""The fast path against the plain reference: eager and compiled, from one state, also after a resume."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+
+from agent import compilation, fast_path
+from agent.compilation import has_compiler
+
+COMPILE_FROM = 11
+
+
+def skip_without_compiler(compile):
+    if compile and not has_compiler():
+        pytest.skip("there is no C++ compiler")
+
+
+@pytest.fixture
+def compiled_calls(monkeypatch):
+    """Counts the calls of compiled functions."""
+    torch._dynamo.reset()  # it keeps at most a few versions of a function
+    calls, compiled = [], compilation.compiled
+
+    def counting(function):
+        fast = compiled(function)
+        return lambda *args: calls.append(1) or fast(*args)
+
+    monkeypatch.setattr(compilation, "compiled", counting)
+    return calls
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("h", [1, 5])
+def test_100_fast_updates_equal_the_references(
+    make_agent, make_batches, assert_same_networks, compiled_calls, h, compile
+):
+    skip_without_compiler(compile)
+    reference, fast, untrained = (make_agent(4, 2, "--chunk_size", str(h)) for _ in range(3))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "training with")  # nothing was given up
+        fast_path.install(fast, COMPILE_FROM if compile else None)
+        for i, batch in enumerate(make_batches(h, 100), start=1):
+            metrics, other = reference.update(batch), fast.update(batch)
+            assert len(compiled_calls) == (2 * max(0, i + 1 - COMPILE_FROM) if compile else 0)
+            assert list(metrics) == list(other)
+            for name, value in metrics.items():
+                torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)
+    assert_same_networks(fast, reference, untrained)
+    torch.testing.assert_close(fast.log_alpha, reference.log_alpha)
+
+
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("stopped_at", [4, 10, 15])
+def test_a_resumed_agent_goes_on_bit_for_bit(make_agent, make_batches, compiled_calls, compile, stopped_at):
+    """Before the compiled code takes over, just before, and after."""
+    skip_without_compiler(compile)
+    compile_from = COMPILE_FROM if compile else None
+    batches = make_batches(3, 20)
+    whole, first, second = (make_agent(4, 2, "--chunk_size", "3") for _ in range(3))
+    fast_path.install(whole, compile_from), fast_path.install(first, compile_from)
+    for batch in batches:
+        whole.update(batch)
+    for batch in batches[:stopped_at]:
+        first.update(batch)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    fast_path.install(second, compile_from)
+    compiled_calls.clear()
+    for batch in batches[stopped_at:]:
+        second.update(batch)
+    assert len(compiled_calls) == (2 * (21 - max(COMPILE_FROM, stopped_at + 1)) if compile else 0)
+    assert torch.equal(second.log_alpha, whole.log_alpha)
+    for name in ("actor", "critic", "critic_target"):
+        networks = (getattr(agent, name).state_dict().values() for agent in (second, whole))
+        assert all(torch.equal(p, q) for p, q in zip(*networks, strict=True))
+
+
+def test_the_reference_and_the_fast_path_read_each_others_state(make_agent, make_batches):
+    batches = make_batches(3, 4)
+    for install_first in (True, False):
+        one, other = (make_agent(4, 2, "--chunk_size", "3") for _ in range(2))
+        fast_path.install(one if install_first else other)
+        for batch in batches[:2]:
+            one.update(batch)
+        other.load_state_dict(copy.deepcopy(one.state_dict()))
+        for batch in batches[2:]:
+            one.update(batch), other.update(batch)
+        for p, q in zip(one.critic.parameters(), other.critic.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
+
+
+def test_hyperparameters_are_the_configurations(make_agent, make_batches):
+    """A state does not carry learning rates, nor how an optimizer computes."""
+    one, other = make_agent(4, 2), make_agent(4, 2, "--actor_lr", "0.01", "--alpha_betas", "0.5", "0.9")
+    fast_path.install(one)
+    one.update(make_batches(5, 1)[0])
+    other.load_state_dict(one.state_dict())
+    groups = {name: optimizer.param_groups[0] for name, optimizer in other.optimizers.items()}
+    assert groups["actor"]["lr"] == 0.01 and groups["temperature"]["betas"] == (0.5, 0.9)
+    assert groups["critic"]["lr"] == 3e-4 and not groups["critic"]["fused"]
+    assert len(other.optimizers["critic"].state) == 12
+
+
+def test_what_cannot_be_compiled_stays_eager(make_agent, make_batches):
+    from torch._inductor import config
+
+    eager, fallback = (make_agent(4, 2, "--chunk_size", "3") for _ in range(2))
+    fast_path.install(eager), fast_path.install(fallback, compile_from=1)
+    batches = make_batches(3, 5)
+    torch._dynamo.reset()  # of what earlier tests compiled
+    with config.patch({"cpp.cxx": ("/nonexistent/c++",), "force_disable_caches": True}):
+        assert not has_compiler()
+        with pytest.warns(UserWarning, match="without compiled gradients"):
+            fallback.update(batches[0])
+        eager.update(batches[0])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "training without")  # it is said once
+            for batch in batches[1:]:
+                eager.update(batch), fallback.update(batch)
+    for p, q in zip(eager.actor.parameters(), fallback.actor.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_it_pays_on_a_cpu_with_a_compiler_for_a_long_run(make_agent, monkeypatch):
+    def pays(device, compiler, *flags):
+        monkeypatch.setattr(compilation, "has_compiler", lambda: compiler)
+        return compilation.pays(make_agent(1, 1, *flags).config, torch.device(device))
+
+    long, short = ["--num_train_steps", "32500"], ["--num_train_steps", "32499"]  # 2500 of them without updates
+    assert pays("cpu", True, *long) and not pays("cpu", True, *short)
+    assert pays("cpu", True, *short, "--updates_per_step", "2")
+    assert not pays("cpu", False, *long) and not pays("cuda", True, *long)
