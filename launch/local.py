@@ -28,15 +28,26 @@ class LocalJobs:
     """Processes of this machine, which share its cores.
 
     Args:
-        slots: how many at a time, None for one a core.
+        slots: how many at a time, None for one per core.
     """
+
+    delay = 0  # seconds after the end of a job until its files can be seen here
 
     def __init__(self, slots):
         self.slots = slots or os.cpu_count()
         self.threads = max(1, os.cpu_count() // self.slots)
 
-    def start(self, argv, log):
-        """A job: its poll() is the exit status of train.py, None until it ends; terminate() sends SIGTERM."""
+    def start(self, argv, flags, log):
+        """Start train.py.
+
+        Args:
+            argv: its command line.
+            flags: the same as a dict, as train.py will have them.
+            log: file that what it prints is appended to.
+
+        Returns:
+            a job: its poll() is the exit status of train.py, None until it ends; terminate() sends SIGTERM.
+        """
         return start_train(argv, log, self.threads)
 
 

@@ -7,9 +7,9 @@ import socket
 import time
 from contextlib import suppress
 
-from cli import parse_train_args
 from errors import UsageError
 from launch.local import start_train
+from launch.run import find_directory
 from storage.run_dir import lock
 
 LOCK_WAIT = 120  # seconds; a file server may keep the locks of a machine that died for 90
@@ -28,6 +28,7 @@ class RayJobs:
     """
 
     threads = 1
+    delay = 90  # see LocalJobs; seconds for which a file server's client may show an old directory
 
     def __init__(self, address, slots):
         options = {"address": address}
@@ -55,10 +56,10 @@ class RayJobs:
     def slots(self):
         return self._slots or int(self._ray.cluster_resources().get("CPU", 0))
 
-    def start(self, argv, log):
+    def start(self, argv, flags, log):
         """See `LocalJobs.start`."""
         task = self._ray.remote(num_cpus=1, max_retries=NODES_LOST)(_work)
-        return _Job(self._ray, task.remote(argv, log, os.getcwd(), self.threads), log)
+        return _Job(self._ray, task.remote(argv, flags, log, os.getcwd(), self.threads), log)
 
 
 class _Job:
@@ -79,14 +80,13 @@ class _Job:
         self._ray.cancel(self._result)
 
 
-def _work(argv, log, directory, threads):
+def _work(argv, flags, log, directory, threads):
     """One run on whichever node this is; returns the exit status of train.py."""
     # A node that a script started in its background ignores SIGINT, and would ignore ray.cancel with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(directory)
-    with suppress(UsageError, SystemExit):  # train.py will say the same
-        _, run_dir = parse_train_args(argv)
-        if run_dir is not None:
+    with suppress(UsageError):  # train.py will say the same
+        if (run_dir := find_directory(flags)) is not None:
             with lock(run_dir, LOCK_WAIT):
                 pass
     process = start_train(argv, log, threads)

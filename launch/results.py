@@ -10,11 +10,21 @@ from storage.files import write_atomically
 from storage.run_dir import read_record
 
 
+def last_step(path):
+    """`step` of the last whole row of a CSV file that a run writes; 0 if there is none."""
+    try:
+        with open(path, newline="") as file:
+            lines = [line for line in file if line.endswith("\n")]
+        return int(next(csv.DictReader([lines[0], lines[-1]]))["step"])
+    except (OSError, IndexError, StopIteration, KeyError, ValueError, TypeError):
+        return 0
+
+
 def write_results(name, runs):
-    """results/NAME/runs.csv, a row a finished run, and eval.csv, all their evaluations."""
+    """results/NAME/runs.csv, a row per finished run, and eval.csv, all their evaluations."""
     runs_rows, eval_rows = [], []
     for run in runs:
-        _, directory = run.parse()
+        directory = run.directory()
         record = read_record(directory)
         who = {"env": run.env, "setting": run.setting, "seed": run.seed}
         with open(os.path.join(directory, "eval.csv"), newline="") as file:
@@ -38,7 +48,7 @@ def write_results(name, runs):
 
 
 def summary(rows):
-    """Last evaluation of every seed, by task and setting, as text."""
+    """Last evaluation per seed, by task and setting, as text."""
     groups = {}
     for row in rows:
         groups.setdefault((row["env"], row["setting"]), []).append(float(row["return"]))

@@ -4,112 +4,152 @@ import os
 import re
 import signal
 import time
-from typing import NamedTuple
 
-from cli import parse_train_args
-from launch.process import LARGE_HIDDEN_DIM
-from storage.run_dir import finished_steps
+from launch.results import last_step
 
-STATUS_INTERVAL = 60  # seconds between two status reports while nothing starts or ends
+STATUS_INTERVAL = 60  # seconds between two lines of totals while nothing starts or ends
+SINGLE_THREAD_UNITS = 512  # up to so many units per layer train.py uses one thread; above, a share of the machine
 
 
-class Run(NamedTuple):
-    """One run of the benchmark."""
-
-    env: str
-    setting: str
-    seed: int
-    argv: tuple  # of train.py
-
-    def parse(self):
-        """(its Config as train.py will have it, its directory or None before it has started)."""
-        return parse_train_args(self.argv)
-
-    def name(self):
-        return f"{self.env} {self.setting} seed {self.seed}"
-
-
-class Benchmark:
+class Scheduler:
     """Runs what is unfinished, some at a time.
 
     Args:
         runs: list of Run.
         jobs: LocalJobs or RayJobs, where they are executed.
         log_dir: where what they print goes.
+
+    Attributes:
+        finished: set of the runs that have come to their end, as far as it was looked up.
+        failed: {run: why}, of those that ended before without having been stopped.
     """
 
     def __init__(self, runs, jobs, log_dir):
         self.runs, self.jobs, self.log_dir = runs, jobs, log_dir
-        self.steps = {run: run.parse()[0].num_train_steps for run in runs}
-        self.failed = {}  # run -> last line it printed
+        self.finished, self.failed = set(), {}
+        self._waiting = []
         self._running = {}  # run -> its job
+        self._ended = {}  # run with exit status 0 -> time by which its directory must say that it has finished
         self._signals = []  # received
-
-    def done_steps(self, run):
-        """Steps that a run has logged so far."""
-        _, directory = run.parse()
-        if directory is None:
-            return 0
-        if finished_steps(directory) >= self.steps[run]:
-            return self.steps[run]
-        try:
-            with open(os.path.join(directory, "train.csv")) as file:
-                return int([line for line in file if line.endswith("\n")][-1].split(",")[0])
-        except (OSError, ValueError, IndexError):
-            return 0
-
-    def is_finished(self, run):
-        return self.done_steps(run) >= self.steps[run]
+        self._num_passed_on = 0  # of them, to the jobs
 
     def go(self):
         """Work until nothing is left, or until a signal has ended the runs; returns its number or None."""
-        os.makedirs(self.log_dir, exist_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: self._signals.append(number))
-        waiting = [run for run in self.runs if not self.is_finished(run)]
-        started, at_start, shown, shown_at = time.monotonic(), sum(map(self.done_steps, self.runs)), None, 0.0
-        passed_on = 0
-        while (waiting and not self._signals) or self._running:
-            while waiting and not self._signals and len(self._running) < self.jobs.slots:
-                run = waiting.pop(0)
-                self._running[run] = self._start(run)
-            if len(self._signals) > passed_on:
-                passed_on += 1
-                for job in self._running.values():
-                    job.terminate()
-            for run, job in list(self._running.items()):
-                if (status := job.poll()) is not None:
-                    del self._running[run]
-                    if status and not self._signals:
-                        self.failed[run] = self._last_line(run)
-            state = (*waiting, None, *self._running)
-            if state != shown or time.monotonic() - shown_at > STATUS_INTERVAL:
-                shown, shown_at = state, time.monotonic()
-                done = {run: self.done_steps(run) for run in self.runs}
-                print(self._status(done, waiting, shown_at - started, sum(done.values()) - at_start), flush=True)
+            signal.signal(number, self._receive)
+        self._waiting = [run for run in self.runs if not self.is_finished(run)]
+        status = Status(self)
+        while (self._waiting and not self._signals) or self._running or self._ended:
+            self._start_jobs()
+            self._pass_signals_on()
+            self._collect_jobs()
+            self._check_ended()
+            status.report()
             time.sleep(0.5)
         return self._signals[0] if self._signals else None
 
-    def _start(self, run):
-        flags = ["--num_threads", str(self.jobs.threads)] if run.parse()[0].hidden_dim > LARGE_HIDDEN_DIM else []
-        return self.jobs.start([*run.argv, *flags], self._log(run))
+    def is_finished(self, run):
+        """Whether a run has come to its end; looked up until it has."""
+        if run not in self.finished and run.is_finished():
+            self.finished.add(run)
+        return run in self.finished
+
+    def state(self, run):
+        """Of a run, as it is printed."""
+        if run in self.finished:
+            return "finished"
+        if run in self.failed:
+            return f"failed: {self.failed[run]}"
+        if run in self._running or run in self._ended:
+            return "running"
+        return "waiting" if run in self._waiting else "stopped"
+
+    def _start_jobs(self):
+        while self._waiting and not self._signals and len(self._running) < self.jobs.slots:
+            run = self._waiting.pop(0)
+            threads = ["--num_threads", str(self.jobs.threads)]
+            flags = threads if run.flags["hidden_dim"] > SINGLE_THREAD_UNITS else []
+            self._running[run] = self.jobs.start([*run.argv, *flags], run.flags, self._log(run))
+
+    def _receive(self, number, _):
+        self._signals.append(number)
+        runs = f"{len(self._running)} run{'s' * (len(self._running) != 1)}"
+        how = "at the next checkpoint, the end of an episode; once more stops at once"
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, f"stopping {runs} {how if len(self._signals) == 1 else 'at once'}\n".encode())
+
+    def _pass_signals_on(self):
+        if len(self._signals) > self._num_passed_on:
+            self._num_passed_on += 1
+            for job in self._running.values():
+                job.terminate()
+
+    def _collect_jobs(self):
+        for run, job in list(self._running.items()):
+            if (status := job.poll()) is not None:
+                del self._running[run]
+                if status == 0:
+                    self._ended[run] = time.monotonic() + self.jobs.delay
+                elif not self._signals:
+                    self.failed[run] = self._last_line(run)
+
+    def _check_ended(self):
+        """Exit status 0 means finished only if the run's directory says so, on a file server a bit later."""
+        for run, deadline in list(self._ended.items()):
+            if self.is_finished(run):
+                del self._ended[run]
+            elif time.monotonic() >= deadline:
+                del self._ended[run]
+                self.failed[run] = f"ended with status 0 before its last step: {self._last_line(run)}"
 
     def _log(self, run):
-        return os.path.join(self.log_dir, re.sub(r"[^\w.-]", "_", run.name()) + ".log")
+        return os.path.join(self.log_dir, re.sub(r"[^\w.-]", "_", run.name) + ".log")
 
     def _last_line(self, run):
         with open(self._log(run)) as log:
             return ([line.strip() for line in log if line.strip()] or ["nothing printed"])[-1]
 
-    def _status(self, done, waiting, seconds, new_steps):
-        lines = []
-        for run in self.runs:
-            state = f"{done[run]:,} of {self.steps[run]:,}"
-            if run in self.failed:
-                state += f", failed: {self.failed[run]}"
-            elif done[run] < self.steps[run]:
-                state += ", waiting" if run in waiting else ", running" if run in self._running else ", stopped"
-            lines.append(f"{run.name():50} {state}")
-        left = sum(self.steps[run] - done[run] for run in self.runs if run not in self.failed)
-        eta = f"{left * seconds / new_steps / 3600:.1f} h" if new_steps else "unknown"
-        return "\n".join([*lines, f"{sum(done.values()):,} of {sum(self.steps.values()):,} steps, time left: {eta}\n"])
+
+class Status:
+    """Prints what has changed, and totals with the time that is left.
+
+    Args:
+        scheduler: whose runs they are.
+    """
+
+    def __init__(self, scheduler):
+        self._scheduler, self._started = scheduler, time.monotonic()
+        self._num_steps = sum(run.num_steps for run in scheduler.runs)
+        self._at_start = sum(map(self._done_steps, scheduler.runs))
+        self._states = {run: "finished" if run in scheduler.finished else "waiting" for run in scheduler.runs}
+        self._due = 0.0
+
+    def report(self):
+        """Call it often; something is printed when a run starts or ends, and every STATUS_INTERVAL seconds."""
+        states, now = {run: self._scheduler.state(run) for run in self._scheduler.runs}, time.monotonic()
+        if states == self._states and now < self._due:
+            return
+        done = {run: self._done_steps(run) for run in self._scheduler.runs}
+        for run, state in states.items():
+            if state != self._states[run]:
+                print(f"{run.name:50} {done[run]:,} of {run.num_steps:,}, {state}")
+        self._states, self._due = states, now + STATUS_INTERVAL
+        total = sum(done.values())
+        left = sum(run.num_steps - done[run] for run in states if run not in self._scheduler.failed)
+        new = total - self._at_start
+        time_left = hours_minutes(left * (now - self._started) / new) if new > 0 else "unknown"
+        count = list(states.values()).count
+        runs = f"{count('finished')} of {len(states)} runs finished, {count('running')} running"
+        print(f"{total:,} of {self._num_steps:,} steps, {runs}, time left {time_left}", flush=True)
+
+    def _done_steps(self, run):
+        """Steps that a run has logged so far."""
+        if run in self._scheduler.finished:
+            return run.num_steps
+        return 0 if run.directory() is None else last_step(os.path.join(run.directory(), "train.csv"))
+
+
+def hours_minutes(seconds):
+    """90 -> 0:02, rounded up to minutes."""
+    minutes = -int(-seconds // 60)
+    return f"{minutes // 60}:{minutes % 60:02}"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -72,22 +73,31 @@ def test_results_are_those_of_the_runs(finished):
 def test_what_has_finished_is_not_run_again(finished):
     cwd, _ = finished
     before = {path: path.stat().st_mtime_ns for path in cwd.glob("exp/*/*") if path.is_file()}
+    assert len([path for path in before if path.suffix == ".log"]) == 4
     results = {path: path.read_bytes() for path in cwd.glob("results/b/*")}
-    started = time.monotonic()
-    assert benchmark(cwd, *FLAGS).returncode == 0
-    assert time.monotonic() - started < 3
-    assert {path: path.stat().st_mtime_ns for path in cwd.glob("exp/*/*") if path.is_file()} == before
+    again = benchmark(cwd, *FLAGS)
+    assert again.returncode == 0 and "running" not in again.stdout
+    after = {path: path.stat().st_mtime_ns for path in cwd.glob("exp/*/*") if path.is_file()}
+    lock_file = cwd / "exp" / "b-logs" / "lock"
+    assert {path: after[path] for path in after if path != lock_file} == {
+        path: before[path] for path in before if path != lock_file
+    }
     assert {path: path.read_bytes() for path in cwd.glob("results/b/*")} == results
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_an_interrupted_benchmark_goes_on_where_it_was(tmp_path, finished):
-    process = subprocess.Popen(command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     while not any(len(path.read_text().splitlines()) > 1 for path in tmp_path.glob("exp/*/train.csv")):
         time.sleep(0.05)
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
+    acknowledged = process.stderr.readline()
     assert process.wait(timeout=60) == 143
+    what = "stopping 2 runs at the next checkpoint, the end of an episode; once more stops at once"
+    assert acknowledged == f"{what}\n" and process.stderr.read() == ""
     directories = set(tmp_path.glob("exp/b-*-Pendulum*"))
     assert len(directories) == 2 and not list(tmp_path.glob("exp/*/policy.pt"))
     assert benchmark(tmp_path, *FLAGS).returncode == 0
@@ -129,6 +139,76 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
         assert [row["env"] for row in csv.DictReader(file)] == ["Pendulum-v1"]
 
 
+def test_a_run_that_ends_early_with_status_0_has_failed(tmp_path):
+    """An environment may call sys.exit(0)."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "quitter.py").write_text(QUITTER)
+    flags = ["--name", "b", "--envs", "quitter:Quitter-v0", "--seeds", "1", "--set", f"s: {COMMON}"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "modules")}
+    result = subprocess.run(command(*flags), cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert result.returncode == 1
+    assert result.stderr == "benchmark.py: error: 1 of 1 runs failed; see exp/b-logs/\n"
+    assert "failed: ended with status 0 before its last step: I quit" in result.stdout
+    assert not (tmp_path / "results").exists()
+
+
+QUITTER = """
+import sys
+import gymnasium as gym
+from gymnasium.envs.classic_control import PendulumEnv
+
+class Quitter(PendulumEnv):
+    num_steps = 0
+
+    def step(self, action):
+        self.num_steps += 1
+        if self.num_steps == 120:
+            print("I quit")
+            sys.exit(0)
+        return super().step(action)
+
+gym.register("Quitter-v0", Quitter, max_episode_steps=40)
+"""
+
+
+def test_a_second_benchmark_of_the_same_name_is_refused(tmp_path):
+    with lock_of_a_benchmark(tmp_path):
+        result = benchmark(tmp_path, *FLAGS)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == "benchmark.py: error: argument --name: another process is using exp/b-logs\n"
+    assert os.listdir(tmp_path / "exp") == ["b-logs"] and os.listdir(tmp_path) == ["exp"]
+
+
+@contextmanager
+def lock_of_a_benchmark(cwd):
+    (cwd / "exp" / "b-logs").mkdir(parents=True)
+    with lock(cwd / "exp" / "b-logs"):
+        yield
+
+
+@pytest.mark.parametrize(
+    "names, sentence",
+    [
+        (
+            "Pendulum-v1,cheetah_rum",
+            "there is no DM Control task or Gymnasium id 'cheetah_rum'; did you mean cheetah_run?",
+        ),
+        ("nowhere:X-v0", "there is no module 'nowhere': it must be installed, or lie in "),
+    ],
+)
+def test_a_misspelled_environment_is_refused_before_anything_runs(tmp_path, names, sentence):
+    result = benchmark(tmp_path, *FLAGS, "--envs", names)
+    assert result.returncode == 2 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"benchmark.py: error: argument --envs: {sentence}")
+    assert os.listdir(tmp_path) == []
+
+
+def test_spaces_between_environments_mean_nothing():
+    _, runs, _, _ = parse_command_line([*FLAGS, "--envs", "Pendulum-v1, cheetah_run ", "--seeds", "1"])
+    assert [run.env for run in runs] == ["Pendulum-v1", "Pendulum-v1", "cheetah_run", "cheetah_run"]
+
+
 def test_seeds():
     assert parse_seeds("1-3,7") == [1, 2, 3, 7] and parse_seeds("5") == [5]
 
@@ -152,7 +232,16 @@ def test_settings():
         (["--set", "x: chunk_size=0"], "--chunk_size"),
         (["--set", "x: frobnicate=1"], "--frobnicate"),
         (["--set", "five: chunk_size=5"], "given twice"),
+        (["--set", "x: seed=5"], "argument --set: 'seed=5' cannot be given here: --seeds decides it"),
+        (["--set", "x: env=cheetah_run"], "argument --set: 'env=cheetah_run' cannot"),
+        (["--set", "x: experiment=y"], "argument --set: 'experiment=y' cannot"),
+        (["--common", "resume=auto"], "argument --common: 'resume=auto' cannot"),
+        (["--envs", "Pendulum-v1,"], "argument --envs: 'Pendulum-v1,' holds an empty name"),
+        (["--envs", "Pendulum-v1, Pendulum-v1"], "or one twice"),
         (["--name", "a/b"], "--name"),
+        (["--name", "."], "--name"),
+        (["--name", ".."], "--name"),
+        (["--name", "..."], "--name"),
         (["--jobs", "0"], "--jobs"),
     ],
 )

@@ -1,0 +1,53 @@
+"""One run of a benchmark."""
+
+import argparse
+from dataclasses import dataclass
+
+from storage.run_dir import find_run, finished_steps
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a benchmark.
+
+    Args:
+        env, setting, seed: which one it is.
+        argv: of train.py.
+        flags: dict of the same flags, as train.py will have them.
+    """
+
+    env: str
+    setting: str
+    seed: int
+    argv: tuple
+    flags: dict
+    _directory: str | None = None
+
+    @property
+    def name(self):
+        """For people."""
+        return f"{self.env} {self.setting} seed {self.seed}"
+
+    @property
+    def num_steps(self):
+        """Its length."""
+        return self.flags["num_train_steps"]
+
+    def directory(self):
+        """Its run directory, or None before it has started.
+
+        Raises:
+            UsageError: its args.json is damaged.
+        """
+        self._directory = self._directory or find_directory(self.flags)
+        return self._directory
+
+    def is_finished(self):
+        """Whether it has come to its end."""
+        directory = self.directory()
+        return directory is not None and finished_steps(directory) >= self.num_steps
+
+
+def find_directory(flags):
+    """The directory that train.py --resume auto continues with these flags, or None."""
+    return find_run(argparse.Namespace(**flags | {"resume": "auto"}))[0]
