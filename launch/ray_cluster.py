@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from errors import UsageError
-from launch.local import start_train
+from launch.local import ROOT, start_train
 from launch.run import find_directory
 from storage.run_dir import lock
 
@@ -58,7 +58,7 @@ class RayJobs:
 
     def start(self, argv, flags, log):
         """See `LocalJobs.start`."""
-        task = self._ray.remote(num_cpus=1, max_retries=NODES_LOST)(_work)
+        task = self._ray.remote(num_cpus=1, max_retries=NODES_LOST)(_importing(ROOT))
         return _Job(self._ray, task.remote(argv, flags, log, os.getcwd(), self.threads), log)
 
 
@@ -78,6 +78,24 @@ class _Job:
 
     def terminate(self):
         self._ray.cancel(self._result)
+
+
+def _importing(root):
+    """`_work` as a function that can be called where this package is not on Python's path.
+
+    Ray sends a function of a module by its name, which its processes may be unable to import, and a local one whole.
+    """
+
+    def work(*args):
+        import sys
+
+        if root not in sys.path:
+            sys.path.insert(0, root)
+        from launch.ray_cluster import _work
+
+        return _work(*args)
+
+    return work
 
 
 def _work(argv, flags, log, directory, threads):

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from tests.integration.test_benchmark import benchmark, command
-from tests.integration.test_train import assert_equal, rows, trajectory
+from tests.integration.test_train import ROOT, assert_equal, rows, trajectory
 
 COMMON = "num_train_steps=400 num_seed_steps=40 updates_per_step=0.2 hidden_dim=32 batch_size=16 chunk_size=1"
 COMMON += " eval_frequency=200 num_eval_episodes=1 checkpoint_frequency=40 save_video=false log_save_tb=false"
@@ -150,3 +150,29 @@ def test_ray_is_not_installed(tmp_path, monkeypatch):
     (tmp_path / "ray.py").write_text("raise ImportError")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     refused(tmp_path, "local", "pip install -r requirements-ray.txt")
+
+
+DRIVER = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from benchmark import parse_command_line
+from launch.ray_cluster import RayJobs
+_, (run,), _, _ = parse_command_line(sys.argv[3:])
+job = RayJobs(sys.argv[2], 1).start(run.argv, run.flags, "log")
+while (status := job.poll()) is None:
+    time.sleep(0.2)
+sys.exit(status)
+"""
+
+
+def test_the_package_is_found_where_it_is_not_on_the_path(cluster, tmp_path):
+    """Ray adds the folders of the script and of the process to its workers' path: here neither is the package's."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "driver.py").write_text(DRIVER)
+    (tmp_path / "cwd").mkdir()
+    short = ["--name", "b", "--envs", "Pendulum-v1", "--set", f"s: {COMMON}", "--seeds", "1"]
+    words = [sys.executable, tmp_path / "scripts" / "driver.py", ROOT, cluster.address, *short]
+    result = subprocess.run(list(map(str, words)), cwd=tmp_path / "cwd", capture_output=True, text=True, timeout=300)
+    log = tmp_path / "cwd" / "log"
+    assert result.returncode == 0, log.read_text() if log.exists() else result.stderr
+    assert len(list(tmp_path.glob("cwd/exp/*/policy.pt"))) == 1
