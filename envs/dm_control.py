@@ -24,6 +24,7 @@ class DMControlEnv(gym.Env, Task):
     """
 
     max_episode_steps = MAX_EPISODE_STEPS
+    metadata = {"render_modes": ["rgb_array"]}
 
     def __init__(self, domain, task, render_size=None, camera=None):
         from dm_control import suite
@@ -38,7 +39,7 @@ class DMControlEnv(gym.Env, Task):
         self._render_size = render_size
         self._camera = 0 if camera is None else self._camera_id(camera, f"{domain}_{task}")
         self.render_mode = "rgb_array" if render_size else None
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 1 / self._env.control_timestep()}
+        self.metadata = self.metadata | {"render_fps": 1 / self._env.control_timestep()}
         bounds = self._env.action_spec()
         unbounded = bounds.maximum > UNBOUNDED
         self._low = np.where(unbounded, -1.0, bounds.minimum)

@@ -27,3 +27,10 @@ def test_only_a_positive_pitch_is_pushed():
             assert np.abs(expected[0] - obs).max() > 0.01
     assert other > 10 and not all(same)
     assert 0.1 < other / (other + sum(same)) < 0.3
+
+
+def test_it_can_be_filmed(renderer):
+    env = make_env(NAME, render_size=64)
+    env.reset(seed=0)
+    assert env.render().shape == (84, 84, 3)
+    assert env.metadata["render_fps"] == 100
