@@ -8,8 +8,8 @@ the second half nothing does, so a plan made there is as good as looking again, 
 import gymnasium as gym
 import numpy as np
 
-PERIOD = 40  # steps a turn; gusts come in steps 0..19 of it
-SPEED = 1.0  # of the point, a step
+PERIOD = 40  # steps per turn; gusts come in steps 0..19 of it
+SPEED = 1.0  # of the point, per step
 GUST = 1.0
 GUST_PROBABILITY = 0.6
 

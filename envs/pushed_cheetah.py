@@ -5,7 +5,7 @@
 
 from envs.dm_control import DMControlEnv
 
-PUSH_PROBABILITY = 0.2  # a step
+PUSH_PROBABILITY = 0.2  # per step
 FORCE = 1000.0  # N, for one control step of 0.01 s; the cheetah weighs 14 kg
 
 

@@ -21,7 +21,7 @@ ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "JAX_PLATFORMS": "cpu",
 }
-# width, batch size, updates a round
+# width, batch size, updates per round
 SIZES = {"256": (256, 256, 30), "1024": (1024, 1024, 2)}
 # label: (name, flags, whether it is a peer)
 CONTESTANTS = {
@@ -65,7 +65,7 @@ def start(label, width, batch_size, updates):
 
 
 def measure(size, labels, rounds):
-    """{label: seconds an update, wall and CPU, medians over rounds}."""
+    """{label: seconds per update, wall and CPU, medians over rounds}."""
     width, batch_size, updates = SIZES[size]
     running, results = {}, {}
     for label in labels:
@@ -87,7 +87,7 @@ def measure(size, labels, rounds):
 
 
 def table(results):
-    """Milliseconds an update and ratios of CPU time: over the matrix products, and of each to ours at h = 1."""
+    """Milliseconds per update and ratios of CPU time: over the matrix products, and of each to ours at h = 1."""
     lines = [f"{'':30} {'wall ms':>8} {'CPU ms':>8} {'/ products':>10} {'/ ours h=1':>10} {'start s':>8}"]
     reference = [results.get(label, {}).get("cpu_ms", float("nan")) for label in ("matrix products", "ours, h = 1")]
     for label, result in results.items():
@@ -103,7 +103,7 @@ def table(results):
 def main():
     """Measure, print the tables and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="units a layer (default: both)")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="units per layer (default: both)")
     parser.add_argument(
         "--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), help="contestants (default: all)"
     )

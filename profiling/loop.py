@@ -41,7 +41,7 @@ class Stopwatch:
 
 
 def measure(task, flags):
-    """Microseconds a step of each part."""
+    """Microseconds per step of each part."""
     import rollout
     import train
     from agent import SACAgent
@@ -102,7 +102,7 @@ def main():
             os.chdir(scratch)  # run directories go here
             record[task] = measure(task, flags)
             os.chdir(home)
-    print(f"\nmicroseconds a step {' '.join(flags)}\n{'':14}" + "".join(f"{part:>12}" for part in (*PARTS, "other")))
+    print(f"\nmicroseconds per step {' '.join(flags)}\n{'':14}" + "".join(f"{part:>12}" for part in (*PARTS, "other")))
     for task, parts in record.items():
         print(f"{task:14}" + "".join(f"{value:12.0f}" for value in parts.values()))
         overhead = sum(parts[part] for part in ("act", "add", "sample", "log"))
