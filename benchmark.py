@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from errors import UsageError, report_errors
 from flags import POSITIVE_INT, Parser, parse_args
 from launch.local import ROOT, LocalJobs
-from launch.ray_cluster import RayJobs
+from launch.ray_cluster import ClusterError, RayJobs
 from launch.results import summary, write_results
 from launch.run import Run
 from launch.scheduler import Scheduler
@@ -124,7 +124,10 @@ def main():
     with report_errors():
         name, runs, slots, address = parse_command_line()
         check_envs(runs)
-        jobs = LocalJobs(slots) if address is None else RayJobs(address, slots)
+        try:
+            jobs = LocalJobs(slots) if address is None else RayJobs(address, slots)
+        except ClusterError as error:
+            raise UsageError(f"argument --ray: {error}") from error
         log_dir = os.path.join("exp", f"{name}-logs")
         scheduler = Scheduler(runs, jobs, log_dir)
         with locked(log_dir):

@@ -16,6 +16,10 @@ LOCK_WAIT = 120  # seconds; a file server may keep the locks of a machine that d
 NODES_LOST = 20  # that one run survives
 
 
+class ClusterError(ValueError):
+    """A cluster that cannot be used; the message is one sentence."""
+
+
 class RayJobs:
     """Tasks of one CPU each. Those of a node that dies are started again on another one.
 
@@ -24,7 +28,7 @@ class RayJobs:
         slots: how many at a time, None for as many as the cluster has CPUs.
 
     Raises:
-        UsageError: Ray is not installed, or no cluster answers.
+        ClusterError: Ray is not installed, or no cluster answers.
     """
 
     threads = 1
@@ -44,12 +48,12 @@ class RayJobs:
         try:
             import ray
         except ImportError as error:
-            raise UsageError("argument --ray: Ray is not installed: pip install -r requirements-ray.txt") from error
+            raise ClusterError("Ray is not installed: pip install -r requirements-ray.txt") from error
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             asked = "does this machine belong to it, with its token and its versions of Python and Ray?"
-            raise UsageError(f"argument --ray: {' '.join(str(error).split()).rstrip('.')}; {asked}") from error
+            raise ClusterError(f"{' '.join(str(error).split()).rstrip('.')}; {asked}") from error
         self._ray, self._slots = ray, slots
 
     @property
@@ -118,11 +122,11 @@ def _work(argv, flags, log, directory, threads):
 
 
 def _check_answers(address):
-    """Ray itself would try for minutes."""
+    """Raise ClusterError if nothing does; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (ValueError, OverflowError):
-        raise UsageError(f"argument --ray: {address!r} is not local, auto or host:port") from None
+        raise ClusterError(f"{address!r} is not local, auto or host:port") from None
     except OSError as error:
-        raise UsageError(f"argument --ray: nothing answers at {address}: {error.strerror or error}") from error
+        raise ClusterError(f"nothing answers at {address}: {error.strerror or error}") from error
