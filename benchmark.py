@@ -11,8 +11,9 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 
+from cli import Parser, parse_train_args
+from config import POSITIVE_INT
 from errors import UsageError, report_errors
-from flags import POSITIVE_INT, Parser, parse_args
 from launch.local import ROOT, LocalJobs
 from launch.ray_cluster import ClusterError, RayJobs
 from launch.results import summary, write_results
@@ -99,7 +100,7 @@ def make_run(args, env, setting, flags, seed):
     """A `Run`; a mistake in the flags of train.py ends the process."""
     fixed = ["--env", env, "--seed", str(seed), "--experiment", f"{args.name}-{setting}", "--resume", "auto"]
     argv = (*args.common[1], *flags, *fixed)
-    return Run(env, setting, seed, argv, vars(parse_args(argv)))
+    return Run(env, setting, seed, argv, parse_train_args(argv)[0])
 
 
 def check_envs(runs):

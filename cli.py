@@ -124,8 +124,8 @@ def flag_table():
     lines = [
         "# Flags of train.py",
         "",
-        "Made by `python cli.py > docs/flags.md` from the declarations in config.py. A resumed run may change the flags",
-        "marked with *; every other change would make it another run.",
+        "Made by `python cli.py > docs/flags.md` from the declarations in config.py. A resumed run may change the",
+        "flags marked with *; every other change would make it another run.",
     ]
     group = None
     for name, field in FLAGS.items():

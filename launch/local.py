@@ -37,12 +37,12 @@ class LocalJobs:
         self.slots = slots or os.cpu_count()
         self.threads = max(1, os.cpu_count() // self.slots)
 
-    def start(self, argv, flags, log):
+    def start(self, argv, config, log):
         """Start train.py.
 
         Args:
             argv: its command line.
-            flags: the same as a dict, as train.py will have them.
+            config: the same as a `Config`.
             log: file that what it prints is appended to.
 
         Returns:

@@ -7,10 +7,10 @@ import socket
 import time
 from contextlib import suppress
 
+from config import as_json, parse_saved
 from errors import UsageError
 from launch.local import ROOT, start_train
-from launch.run import find_directory
-from storage.run_dir import lock
+from storage.run_dir import find_run, lock
 
 LOCK_WAIT = 120  # seconds; a file server may keep the locks of a machine that died for 90
 NODES_LOST = 20  # that one run survives
@@ -60,10 +60,10 @@ class RayJobs:
     def slots(self):
         return self._slots or int(self._ray.cluster_resources().get("CPU", 0))
 
-    def start(self, argv, flags, log):
+    def start(self, argv, config, log):
         """See `LocalJobs.start`."""
         task = self._ray.remote(num_cpus=1, max_retries=NODES_LOST)(_importing(ROOT))
-        return _Job(self._ray, task.remote(argv, flags, log, os.getcwd(), self.threads), log)
+        return _Job(self._ray, task.remote(argv, as_json(config), log, os.getcwd(), self.threads), log)
 
 
 class _Job:
@@ -108,7 +108,7 @@ def _work(argv, flags, log, directory, threads):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(directory)
     with suppress(UsageError):  # train.py will say the same
-        if (run_dir := find_directory(flags)) is not None:
+        if (run_dir := find_run(parse_saved(flags))) is not None:
             with lock(run_dir, LOCK_WAIT):
                 pass
     process = start_train(argv, log, threads)

@@ -1,8 +1,8 @@
 """One run of a benchmark."""
 
-import argparse
 from dataclasses import dataclass
 
+from config import Config
 from storage.run_dir import find_run, finished_steps
 
 
@@ -13,14 +13,14 @@ class Run:
     Args:
         env, setting, seed: which one it is.
         argv: of train.py.
-        flags: dict of the same flags, as train.py will have them.
+        config: `Config` of the same flags.
     """
 
     env: str
     setting: str
     seed: int
     argv: tuple
-    flags: dict
+    config: Config
     _directory: str | None = None
 
     @property
@@ -31,7 +31,7 @@ class Run:
     @property
     def num_steps(self):
         """Its length."""
-        return self.flags["num_train_steps"]
+        return self.config.num_train_steps
 
     def directory(self):
         """Its run directory, or None before it has started.
@@ -39,15 +39,10 @@ class Run:
         Raises:
             UsageError: its args.json is damaged.
         """
-        self._directory = self._directory or find_directory(self.flags)
+        self._directory = self._directory or find_run(self.config)
         return self._directory
 
     def is_finished(self):
         """Whether it has come to its end."""
         directory = self.directory()
         return directory is not None and finished_steps(directory) >= self.num_steps
-
-
-def find_directory(flags):
-    """The directory that train.py --resume auto continues with these flags, or None."""
-    return find_run(argparse.Namespace(**flags | {"resume": "auto"}))[0]

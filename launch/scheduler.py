@@ -5,10 +5,10 @@ import re
 import signal
 import time
 
+from launch.process import LARGE_HIDDEN_DIM
 from launch.results import last_step
 
 STATUS_INTERVAL = 60  # seconds between two lines of totals while nothing starts or ends
-SINGLE_THREAD_UNITS = 512  # up to so many units per layer train.py uses one thread; above, a share of the machine
 
 
 class Scheduler:
@@ -68,8 +68,8 @@ class Scheduler:
         while self._waiting and not self._signals and len(self._running) < self.jobs.slots:
             run = self._waiting.pop(0)
             threads = ["--num_threads", str(self.jobs.threads)]
-            flags = threads if run.flags["hidden_dim"] > SINGLE_THREAD_UNITS else []
-            self._running[run] = self.jobs.start([*run.argv, *flags], run.flags, self._log(run))
+            flags = threads if run.config.hidden_dim > LARGE_HIDDEN_DIM else []
+            self._running[run] = self.jobs.start([*run.argv, *flags], run.config, self._log(run))
 
     def _receive(self, number, _):
         self._signals.append(number)
