@@ -12,7 +12,7 @@ import pytest
 
 from benchmark import parse_command_line, parse_seeds, parse_setting
 from storage.run_dir import lock
-from tests.integration.test_train import ROOT, rows, trajectory
+from tests.helpers import ROOT, rows, trajectory
 
 COMMON = "num_train_steps=500 num_seed_steps=100 hidden_dim=32 batch_size=16 save_video=false log_save_tb=false"
 FLAGS = ["--name", "b", "--envs", "Pendulum-v1", "--seeds", "1-2", "--jobs", "2"]

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from tests.integration.test_train import ROOT, SMALL, rows, run_dir, train
+from tests.helpers import ROOT, SMALL, rows, run_dir, train
 
 # As short as the tutorials have it: no render_mode, no render().
 CUSTOM = """

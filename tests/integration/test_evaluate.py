@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.envs.scripted import episode_return
-from tests.integration.test_train import ROOT, SMALL, run_dir
+from tests.helpers import ROOT, SMALL, run_dir
 
 SCRIPTED = ["--env", "tests.envs.scripted:Scripted-v0", "--num_seed_steps", 20, "--chunk_size", 3, *SMALL]
 

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import plot
 from plot import Curve, aggregate
-from tests.integration.test_train import ROOT
+from tests.helpers import ROOT
 
 
 def curves(*ys, x=(10, 20)):

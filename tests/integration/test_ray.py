@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from tests.helpers import ROOT, assert_equal, rows, trajectory
 from tests.integration.test_benchmark import benchmark, command
-from tests.integration.test_train import ROOT, assert_equal, rows, trajectory
 
 COMMON = "num_train_steps=400 num_seed_steps=40 updates_per_step=0.2 hidden_dim=32 batch_size=16 chunk_size=1"
 COMMON += " eval_frequency=200 num_eval_episodes=1 checkpoint_frequency=40 save_video=false log_save_tb=false"

@@ -11,7 +11,7 @@ import pytest
 
 from analysis import tensorboard_pages
 from errors import UsageError
-from tests.integration.test_train import ROOT, run_dir
+from tests.helpers import ROOT, run_dir
 
 needs_browser = pytest.mark.skipif(not any(map(shutil.which, tensorboard_pages.BROWSERS)), reason="no Chromium here")
 

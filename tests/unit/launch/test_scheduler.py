@@ -2,6 +2,7 @@
 
 import pytest
 
+from config import Config
 from launch import scheduler as module
 from launch.results import last_step
 from launch.run import Run
@@ -16,8 +17,8 @@ class Jobs:
     def __init__(self):
         self.started = {}
 
-    def start(self, argv, flags, log):
-        self.started[flags["seed"]] = job = Job()
+    def start(self, argv, config, log):
+        self.started[config.seed] = job = Job()
         job.argv = argv
         return job
 
@@ -63,7 +64,7 @@ class FakeRun(Run):
 
 def make(tmp_path, count, monkeypatch, units=256):
     runs = [
-        FakeRun("e", "s", seed, (), {"num_train_steps": 100, "hidden_dim": units, "seed": seed})
+        FakeRun("e", "s", seed, (), Config(env="e", num_train_steps=100, hidden_dim=units, seed=seed))
         for seed in range(count)
     ]
     jobs = Jobs()
