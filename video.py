@@ -1,8 +1,10 @@
-"""Evaluation episodes as mp4, with the plan drawn into each frame."""
+"""Record evaluation episodes as mp4, with the plan drawn into each frame."""
 
 import math
 import os
+import subprocess
 import tempfile
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ PROBE_BYTES = 1 << 20  # more than a video of one episode
 
 EXECUTED, OTHER, THRESHOLD, TEXT = (86, 180, 233), (150, 150, 150), (230, 159, 0), (255, 255, 255)  # Okabe and Ito
 HEIGHT = 0.2  # of the strip at the bottom, as a share of the frame's
+MIN_FRAME_HEIGHT = 45  # pixels; below, no bar would fit into the strip
 SHADE = 0.45  # what is left of the picture's brightness under the strip
 
 
@@ -32,11 +35,13 @@ class PlanView(NamedTuple):
 
 
 def draw_plan(frame, view):
-    """A copy of the frame (H, W, 3) uint8 with a strip at the bottom.
+    """A copy of the frame (H, W, 3) uint8 with a strip at the bottom, unless H is less than MIN_FRAME_HEIGHT.
 
-    Left: step and return. Right, for h > 1: a bar a confidence, blue for the steps that are executed, white-edged for
+    Left: step and return. Right, for h > 1: a bar per confidence, blue for the steps that are executed, white-edged for
     the present one; the threshold as an orange line; a white dot above the first bar where the agent has just planned.
     """
+    if frame.shape[0] < MIN_FRAME_HEIGHT:
+        return frame.copy()
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = frame.shape[:2]
@@ -49,37 +54,50 @@ def draw_plan(frame, view):
     font = ImageFont.load_default(size=max(8, height // 18))
     for i, line in enumerate((f"step {view.step}", f"return {view.episode_return:.1f}")):
         pen.text((margin, top + i * (height - top) // 2), line, TEXT, font)
-    h = len(view.confidences)
-    if h > 1:
-        left, low, high = width * 0.55, height - margin - 1, top + 3 * margin
-        pitch = (width - margin - left) / h
-        for i, confidence in enumerate(view.confidences):
-            x = left + i * pitch
-            bar = (x, low - float(confidence) * (low - high), x + 0.75 * pitch, low)
-            colour = EXECUTED if i < view.length else OTHER
-            pen.rectangle(bar, fill=colour, outline=TEXT if i == view.position else colour)
-        y = low - view.threshold * (low - high)
-        pen.line((left, y, width - margin, y), fill=THRESHOLD)
+    if len(view.confidences) > 1:
+        left, right, low, high = width * 0.55, width - margin, height - margin - 1, top + 3 * margin
+        _draw_bars(pen, view, left, right, low, high)
         if view.replanned:
-            x = left + 0.375 * pitch
+            x = left + 0.375 * (right - left) / len(view.confidences)
             pen.ellipse((x - margin / 2, top + margin / 2, x + margin / 2, top + 1.5 * margin), fill=TEXT)
     return np.asarray(image)
 
 
-def probe_video(env):
-    """Films one frame for nobody: None if that works, else what was in the way, in a sentence."""
+def _draw_bars(pen, view, left, right, low, high):
+    """A bar per confidence, from y = low (0) to y = high (1), and the threshold."""
+    pitch = (right - left) / len(view.confidences)
+    for i, confidence in enumerate(view.confidences):
+        x = left + i * pitch
+        bar = (x, low - float(confidence) * (low - high), x + 0.75 * pitch, low)
+        colour = EXECUTED if i < view.length else OTHER
+        pen.rectangle(bar, fill=colour, outline=TEXT if i == view.position else colour)
+    y = low - view.threshold * (low - high)
+    pen.line((left, y, right, y), fill=THRESHOLD)
+
+
+def probe_video(env, overlay=True):
+    """Record a test frame, with a plan if overlay is true; return None, or what was in the way, in one sentence."""
+    view = PlanView(0, 0.0, np.linspace(1, 0, 5), 0.5, 3, 0, True) if overlay else None
     try:
         env.reset(seed=0)
         with tempfile.TemporaryDirectory() as scratch:
             with VideoRecorder(os.path.join(scratch, "probe.mp4"), env) as video:
-                video.record()
+                video.record(view)
             return video.failure
     except Exception as error:  # whatever an environment or a missing ffmpeg may raise: it costs the video only
-        return _first_line(error)
+        return _first_sentence(error)
 
 
-def _first_line(error):
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _first_sentence(error):
+    """Of an exception's text, which may be broken into lines anywhere."""
+    return " ".join(str(error).split()).partition(". ")[0].rstrip(".") or type(error).__name__
+
+
+def _check_frame(frame):
+    frame = np.asarray(frame)
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"render() returned {frame.dtype} {frame.shape} instead of uint8 (H, W, 3)")
+    return frame
 
 
 def _steps_per_second(env):
@@ -87,7 +105,7 @@ def _steps_per_second(env):
 
 
 def check_fps(env, fps):
-    """Raise UsageError if there are fewer environment steps in a second than frames; fps may be None."""
+    """Raise UsageError if there are fewer environment steps than frames per second; fps may be None."""
     rate = round(_steps_per_second(env), 2)  # as exact as ffmpeg is told
     if fps is not None and fps > rate:
         raise UsageError(
@@ -103,16 +121,15 @@ class VideoRecorder:
 
     Args:
         path: of the mp4.
-        env: its metadata's render_fps is the number of environment steps a second.
-        fps: frames a second, no more than steps; None takes every n-th step, where that makes MAX_DEFAULT_FPS or less.
+        env: its metadata's render_fps is the number of environment steps per second.
+        fps: frames per second, no more than steps; None takes every n-th step, where that makes MAX_DEFAULT_FPS or
+            less.
 
     Attributes:
         failure: why there will be no video; None while all is well.
     """
 
     def __init__(self, path, env, fps=None):
-        import imageio.v2 as imageio
-
         self._path, self._env, self.failure = path, env, None
         rate = _steps_per_second(env)
         fps = fps or rate / math.ceil(rate / MAX_DEFAULT_FPS)
@@ -120,58 +137,120 @@ class VideoRecorder:
         self._num_steps = self._num_frames = 0
         self._replanned = False  # since the last frame
         self._scratch = f"{path}.tmp.mp4"
-        # macro_block_size 2: all that yuv420p asks for; the default of 16 would rescale frames.
-        self._writer = imageio.get_writer(self._scratch, fps=fps, macro_block_size=2)
+        self._encoder = _Encoder(self._scratch, fps)
 
     def __enter__(self):
         return self
 
     def record(self, view=None):
-        """Take in the environment's present state; call it once a step.
+        """Take in the environment's present state; call it once per step.
 
         Args:
             view: `PlanView` to draw into the frame, or None.
+
+        Raises:
+            RunError: the disk is full.
         """
         self._replanned |= view is not None and view.replanned
         # A hair early, for a step that is due only but for rounding.
         is_due = self._num_steps > self._num_frames * self._steps_per_frame - 1e-6
         if is_due and self.failure is None:
             try:
-                frame = self._env.render()
+                frame = _check_frame(self._env.render())
                 if view is not None:
                     frame = draw_plan(frame, view._replace(replanned=self._replanned))
                 self._replanned = False
-                self._writer.append_data(frame)
+                self._encoder.write(frame)
                 self._num_frames += 1
-            except OSError:  # what imageio raises when the pipe to ffmpeg breaks
-                self._give_up("ffmpeg failed")
+            except BrokenPipeError:  # ffmpeg has gone
+                self._ffmpeg_failed()
             except Exception as error:  # whatever a renderer may raise
-                self._give_up(_first_line(error))
+                self.failure = _first_sentence(error)
         self._num_steps += 1
 
     def __exit__(self, error, *_):
         try:
-            self._writer.close()
-            if error is None and self.failure is None:
-                if self._is_whole():
-                    os.replace(self._scratch, self._path)
-                else:
-                    self._give_up("ffmpeg failed")
+            if error is not None or self.failure is not None:
+                self._encoder.kill()
+            elif self._encoder.finish() and self._has_index():
+                os.replace(self._scratch, self._path)
+            else:
+                self._ffmpeg_failed()
         finally:
             if os.path.exists(self._scratch):
                 os.remove(self._scratch)
 
-    def _is_whole(self):
+    def _has_index(self):
         """ffmpeg writes the index of an mp4 last."""
         if not os.path.exists(self._scratch):
             return False
         with open(self._scratch, "rb") as file:
             return b"moov" in file.read()
 
-    def _give_up(self, reason):
-        self.failure = reason
-        with (
-            writing(self._path, PROBE_BYTES),
-            open(self._scratch, "wb") as file,
-        ):  # ffmpeg does not say: is it the disk?
-            file.write(bytes(PROBE_BYTES))
+    def _ffmpeg_failed(self):
+        """ffmpeg does not say why: is it the disk? What it has written still takes its room there."""
+        self.failure = "ffmpeg failed"
+        probe = f"{self._path}.probe"
+        with writing(self._path, PROBE_BYTES):
+            try:
+                with open(probe, "wb") as file:
+                    file.write(bytes(PROBE_BYTES))
+                    file.flush()
+                    os.fsync(file.fileno())
+            finally:
+                if os.path.exists(probe):
+                    os.remove(probe)
+
+
+class _Encoder:
+    """An ffmpeg process, started by the first frame, that writes an mp4 and nothing to the terminal."""
+
+    def __init__(self, path, fps):
+        self._path, self._fps = path, Fraction(fps).limit_denominator()
+        self._process = self._shape = None
+
+    def write(self, frame):
+        """Encode a frame (H, W, 3) uint8.
+
+        Raises:
+            ValueError: it is not of the first one's size.
+            BrokenPipeError: ffmpeg has ended.
+        """
+        if self._process is None:
+            self._shape = frame.shape
+            self._start()
+        if frame.shape != self._shape:
+            raise ValueError(f"render() returned {frame.shape} after {self._shape}")
+        odd = [(0, size % 2) for size in frame.shape[:2]]  # yuv420p takes even sizes only
+        self._process.stdin.write(np.pad(frame, (*odd, (0, 0)), mode="edge").tobytes())
+
+    def finish(self):
+        """Wait for ffmpeg to end; whether it says that all is well."""
+        if self._process is None:
+            return False
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        return self._process.wait() == 0
+
+    def kill(self):
+        """End ffmpeg at once; its file is of no use."""
+        if self._process is not None:
+            self._process.kill()
+            self.finish()
+
+    def _start(self):
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        height, width = (size + size % 2 for size in self._shape[:2])
+        command = [get_ffmpeg_exe(), "-y", "-v", "quiet", "-f", "rawvideo", "-pix_fmt", "rgb24"]
+        command += ["-s", f"{width}x{height}", "-r", str(self._fps), "-i", "-", "-an"]
+        command += ["-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "25", f"file:{self._path}"]
+        # A process group of its own: Ctrl-C ends the run's episode first.
+        group = {"process_group": 0} if os.name == "posix" else {}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, **quiet, **group)
+        except OSError as error:
+            raise RuntimeError(f"ffmpeg cannot be started: {error.strerror}") from error

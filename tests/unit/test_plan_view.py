@@ -57,3 +57,11 @@ def test_text_says_step_and_return():
     for other in (VIEW._replace(step=13), VIEW._replace(episode_return=4.5)):
         changed = np.argwhere((draw_plan(FRAME, other) != base).any(-1))
         assert len(changed) and changed[:, 1].max() < 130
+
+
+def test_frames_that_are_too_small_stay_as_they_are():
+    for size in range(2, 64):
+        frame = np.full((size, size, 3), 90, np.uint8)
+        for confidences in (np.ones(1), np.linspace(1, 0, 40)):
+            drawn = draw_plan(frame, VIEW._replace(confidences=confidences, replanned=True))
+            assert drawn.shape == frame.shape and np.array_equal(drawn, frame) == (size < 45)
