@@ -83,6 +83,15 @@ def check_writable(path):
         os.remove(probe)
 
 
+def free_name(name, endings):
+    """name, or the first of name-2, name-3, ... for which no file with one of the endings exists."""
+    candidate, number = name, 1
+    while any(os.path.lexists(candidate + ending) for ending in endings):
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+
+
 def _sync_directory(path):
     if os.name == "posix":  # elsewhere a directory cannot be opened
         descriptor = os.open(path, os.O_RDONLY)

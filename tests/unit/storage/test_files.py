@@ -4,7 +4,7 @@ import os
 import pytest
 
 from errors import RunError
-from storage.files import check_writable, json_bytes, write_atomically
+from storage.files import check_writable, free_name, json_bytes, write_atomically
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
@@ -45,3 +45,11 @@ def test_json_holds_finite_numbers_only():
     assert json.loads(json_bytes({"a": [1.5, None]})) == {"a": [1.5, None]}
     with pytest.raises(RunError, match="not finite"):
         json_bytes({"a": [float("nan")]})
+
+
+def test_a_name_that_is_free_with_all_endings(tmp_path):
+    name = str(tmp_path / "a")
+    assert free_name(name, [".json", ".png"]) == name
+    for used, expected in (("a.png", "a-2"), ("a-2.json", "a-3"), ("a-4.json", "a-3")):
+        (tmp_path / used).write_text("")
+        assert free_name(name, [".json", ".png"]) == str(tmp_path / expected)
