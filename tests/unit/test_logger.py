@@ -128,9 +128,9 @@ def test_lost_rows_are_said(tmp_path, lose, name, expected):
 
 def test_a_replaced_file_is_on_the_disk_before_it_takes_the_old_ones_place(tmp_path, monkeypatch):
     """A power failure may otherwise leave an empty file: fsync, rename, fsync of the directory."""
-    calls = []
-    for name in ("fsync", "replace"):
-        monkeypatch.setattr(os, name, lambda *a, name=name, real=getattr(os, name): (calls.append(name), real(*a)))
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append("fsync"), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (calls.append("replace"), replace(old, new)))
     log = CsvLog(tmp_path / "a.csv")
     log.write({"step": 1})
     assert calls == ["fsync", "replace", "fsync"]

@@ -91,8 +91,8 @@ NAN = np.array([0, np.nan, 0], np.float32)
 @pytest.mark.parametrize(
     "name, value, sentence",
     [
-        ("first observation", NAN, "episode 2, step 0: the environment's observation is not finite: [ 0. nan  0.]"),
-        ("observation", NAN, "episode 2, step 3: the environment's observation is not finite: [ 0. nan  0.]"),
+        ("first observation", NAN, "episode 2, step 0: the environment's observation is not finite: [ 0. nan 0.]"),
+        ("observation", NAN, "episode 2, step 3: the environment's observation is not finite: [ 0. nan 0.]"),
         ("reward", float("inf"), "episode 2, step 3: the environment's reward is not finite: inf"),
         ("reward", None, "episode 2, step 3: the environment's reward is not finite: None"),
     ],
