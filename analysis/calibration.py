@@ -1,9 +1,10 @@
-"""Are the confidences true? Continue a plan by one step, or look again there: what does it change?
+"""Calibration: what executing one more planned step changes, against what was predicted.
 
 At states inside plans the episode is branched. One branch executes the next planned action, then follows the policy;
 the other replans there and follows the policy. Both draw from the same random streams. The difference of their
-discounted returns is the realised advantage of continuing; the critics predict it. Most of a single difference is
-chaos, so what counts are means over many, and how far two halves of the same pairs agree: no prediction can do better.
+discounted returns is the realised advantage of continuing; the critics predict it. Single differences are noisy, so
+pairs are sorted by the prediction, split into ten groups and averaged. Each pair is branched twice: how well one repeat
+predicts the other is the ceiling for any prediction.
 """
 
 import csv
@@ -15,10 +16,11 @@ import torch
 from scipy.stats import mannwhitneyu, spearmanr
 
 from agent.chunking import ChunkExecutor, Plan
+from analysis.statistics import error_bars, interval_text, mean_interval, mean_interval_name
 from envs.snapshot import reseed, restore, snapshot
 from errors import UsageError
 from replay_buffer import OpenLoopStates
-from rollout import episode_seed, mean_interval
+from rollout import check_finite, episode_seed
 
 NUM_GROUPS = 10  # of pairs, by what was predicted
 NUM_REPEATS = 2  # halves
@@ -46,14 +48,16 @@ def pairs(agent, env, seeds, length, discount, horizon, num_pairs):
         length: Plan -> steps of it to execute.
         discount: of the returns.
         horizon: steps of a branch, or fewer if the episode ends.
-        num_pairs: in all; fewer if episodes are too short.
+        num_pairs: in all; fewer if episodes are too short. Fewer pairs than seeds play as many episodes as pairs.
 
     Yields:
         dict: episode, time, position j + 1 of the planned step, confidence, predicted, realised (one a repeat).
 
     Raises:
         UsageError: an episode with branches is not the same as without, or episodes have no such states.
+        RunError: an action, observation, reward or prediction is not finite.
     """
+    seeds = seeds[:num_pairs]
     rng = np.random.default_rng(0)
     counts = [len(part) for part in np.array_split(np.arange(num_pairs), len(seeds))]
     for episode, (seed, count) in enumerate(zip(seeds, counts, strict=True), start=1):
@@ -64,6 +68,7 @@ def pairs(agent, env, seeds, length, discount, horizon, num_pairs):
         index = rng.choice(len(moments), min(count, len(moments)), replace=False)
         chosen = {moments[i].time: moments[i] for i in index}
         predicted = dict(zip(chosen, _predict(agent, chosen.values()), strict=True))
+        check_finite(list(predicted.values()), "a predicted advantage", f"episode {episode}")
         for moment in _play(agent, env, seed, length, steps_again):
             if steps_again != steps[: len(steps_again)]:
                 raise UsageError("the environment cannot be branched: after a branch an episode goes on in another way")
@@ -95,9 +100,22 @@ def _play(agent, env, seed, length, steps):
             yield Moment(len(steps), obs, made["obs"], made["steps"], made["plan"])
         action = executor(obs)
         made["steps"] += 1
-        obs, reward, terminated, truncated, _ = env.step(action)
+        obs, reward, terminated, truncated, _ = _checked_step(env, action)
         steps.append((obs.tobytes(), float(reward)))
         done = terminated or truncated
+
+
+def _checked_step(env, action):
+    """As env.step(action), whose numbers are all finite.
+
+    Raises:
+        RunError: one is not.
+    """
+    check_finite(action, "the policy's action", "calibration")
+    result = env.step(action)
+    check_finite(result[1], "the environment's reward", "calibration")
+    check_finite(result[0], "the environment's observation", "calibration")
+    return result
 
 
 def _realise(agent, env, moment, seed, length, discount, horizon):
@@ -123,7 +141,7 @@ def _branch(env, executor, obs, action, discount, horizon):
     """Discounted return of the executor, after a first action if there is one."""
     total, weight = 0.0, 1.0
     for _ in range(horizon):
-        obs, reward, terminated, truncated, _ = env.step(executor(obs) if action is None else action)
+        obs, reward, terminated, truncated, _ = _checked_step(env, executor(obs) if action is None else action)
         action = None
         total += weight * reward
         weight *= discount
@@ -154,9 +172,9 @@ def report(rows):
     """What `pairs` found.
 
     Returns:
-        dict: mean realised advantage and its interval; for the prediction and for the confidence, Spearman's rank
-        correlation with the realised advantage, that of the means of ten groups of equal size, and the AUC for its
-        sign; the AUC of one half of the repeats for the sign of the other, and the groups themselves.
+        dict: mean realised advantage, its interval and the intervals' names; for the prediction and for the confidence,
+        Spearman's rank correlation with the realised advantage, that of the means of ten groups of equal size, the AUC
+        for its sign, and the groups themselves; the AUC of one repeat for the sign of the other.
 
     Raises:
         UsageError: fewer pairs than groups.
@@ -169,6 +187,8 @@ def report(rows):
     result = {
         "num_pairs": len(rows),
         "realised": _interval(realised.mean(1)),
+        "interval": mean_interval_name(len(rows)),
+        "group_interval": mean_interval_name(len(rows) // NUM_GROUPS),
         "auc_ceiling": _auc(realised[:, ::-1], realised),
     }
     for name in ("predicted", "confidence"):
@@ -209,19 +229,20 @@ def _rank_correlation(one, other):
 def table(result):
     """A report as text."""
     realised, lines = result["realised"], []
-    lines.append(f"{result['num_pairs']} pairs, realised advantage {_with_interval(realised)}")
+    text = f"{result['num_pairs']} pairs, realised advantage {_with_interval(realised)}"
+    lines.append(f"{text} ({result['interval']})")
     for name in ("predicted", "confidence"):
         score = result[name]
-        lines += ["", f"{name:>10} {'realised':>10}   95%"]
+        lines += ["", f"{name:>10} {'realised':>10}   {result['group_interval']}".rstrip()]
         lines += [f"{group[name]:10.4f} {_with_interval(group['realised'])}" for group in score["groups"]]
         values = {"rank correlation": "spearman", "of the groups": "spearman_groups", "AUC": "auc"}
         lines.append(", ".join(f"{text} {_number(score[key])}" for text, key in values.items()))
-    lines += ["", f"AUC of one half of the repeats for the other, the ceiling: {_number(result['auc_ceiling'])}"]
+    lines += ["", f"ceiling, the AUC of one repeat as a prediction of the other: {_number(result['auc_ceiling'])}"]
     return "\n".join(lines)
 
 
 def _with_interval(value):
-    return f"{value['mean']:10.4f}   [{value['low']:.4f}, {value['high']:.4f}]"
+    return f"{value['mean']:10.4f}   {interval_text(value['low'], value['high'], digits=4)}".rstrip()
 
 
 def _number(value):
@@ -236,16 +257,18 @@ def draw(result):
     for axes, name in zip(figure.subplots(1, 2, sharey=True), ("predicted", "confidence"), strict=True):
         groups = result[name]["groups"]
         x = np.array([group[name] for group in groups])
-        mean, low, high = (np.array([group["realised"][part] for group in groups]) for part in ("mean", "low", "high"))
+        mean, low, high = ([group["realised"][part] for group in groups] for part in ("mean", "low", "high"))
         axes.axhline(0, color="#777777", linewidth=1)
         if name == "predicted":
             axes.axline((0, 0), slope=1, color="#777777", linestyle=":", label="as predicted")
             axes.legend(frameon=False)
-        axes.errorbar(x, mean, (mean - low, high - mean), color="#0072B2", marker="o", linestyle="none", capsize=2)
+        bars = error_bars(mean, low, high)
+        axes.errorbar(x, mean, bars, color="#0072B2", marker="o", linestyle="none", capsize=2)
         auc = f"AUC {_number(result[name]['auc'])} (ceiling {_number(result['auc_ceiling'])})"
-        axes.set(xlabel=f"{name}, tenths of {result['num_pairs']} pairs", title=auc)
+        axes.set(xlabel=f"{name}, ten groups of {result['num_pairs']} pairs", title=auc)
         axes.grid(alpha=0.3)
         axes.locator_params(axis="x", nbins=5)
-    figure.axes[0].set_ylabel("realised advantage of continuing, 95%")
+    interval = result.get("group_interval", "95% interval")  # older files do not name it
+    figure.axes[0].set_ylabel(", ".join(filter(None, ["realised advantage of continuing", interval])))
     figure.suptitle(f"{result['title']}, branches of {result['horizon']} steps")
     return figure

@@ -1,4 +1,4 @@
-"""Return against mean effective length: what are the learned confidences worth?
+"""Threshold sweep: return against mean executed length k, to see what the learned confidences are worth.
 
 Each threshold has a control of its own: the lengths that it led to, in random order. It replans as often; only *when*
 is left to chance. If it returns as much, the confidences carry no information.
@@ -8,11 +8,19 @@ import numpy as np
 from scipy.stats import ttest_1samp
 
 from agent.chunking import by_confidence
+from analysis.statistics import (
+    error_bars,
+    interval_text,
+    mean_interval,
+    mean_interval_name,
+    seeds_interval,
+    seeds_interval_name,
+    summary,
+)
 from errors import UsageError
-from rollout import mean_interval, play, summary
+from rollout import play
 
 THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(11))
-HEADER = f"{'lengths':>18} {'mean k':>7} {'return':>10}   95%"
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 STYLES = {
     "fixed": {"color": "#777777", "marker": "s", "label": "fixed length"},
@@ -25,7 +33,7 @@ def rows(agent, env, seeds, chunk_size, sample=False):
     """The rows of the sweep, one after another, all on the same episodes' seeds.
 
     Yields:
-        dict: kind (fixed, confidence, shuffled), setting (the length or the threshold), and `episodes.summary`.
+        dict: kind (fixed, confidence, shuffled), setting (the length or the threshold), and `statistics.summary`.
     """
 
     def row(kind, setting, length):
@@ -54,15 +62,20 @@ def shuffled(lengths, seed=0):
     return length
 
 
+def header(num_episodes):
+    """What stands above the rows of `line`."""
+    return f"{'lengths':>18} {'mean k':>7} {'return':>10}   {mean_interval_name(num_episodes)}".rstrip()
+
+
 def line(row):
     """A row as text."""
     name = {"fixed": "fixed {}", "confidence": "threshold {}", "shuffled": "shuffled {}"}[row["kind"]]
-    interval = f"[{row['return_low']:.1f}, {row['return_high']:.1f}]"
-    return f"{name.format(row['setting']):>18} {row['k']:7.2f} {row['return']:10.1f}   {interval}"
+    interval = interval_text(row["return_low"], row["return_high"], digits=1)
+    return f"{name.format(row['setting']):>18} {row['k']:7.2f} {row['return']:10.1f}   {interval}".rstrip()
 
 
 def pool(results):
-    """The sweeps of several runs as one, whose intervals are over runs.
+    """The sweeps of several runs as one, whose intervals are over runs (`statistics.seeds_interval`).
 
     Where a run's lengths are all the same, shuffling changes nothing: its shuffled return is the learned one.
 
@@ -70,8 +83,9 @@ def pool(results):
         results: what `evaluate.py --sweep` wrote, each of another run.
 
     Returns:
-        dict: title, runs, rows as those of `rows`, and gains: of each threshold, mean k, by how much learned lengths
-        returned more than shuffled ones in each run, its mean and interval, and p of Student's paired test.
+        dict: title, runs, interval (its name), rows as those of `rows`, and gains: of each threshold, mean k, by how
+        much learned lengths returned more than shuffled ones in each run, its mean and `mean_interval`, and p of
+        Student's paired test.
 
     Raises:
         UsageError: they are not of one task, two are of the same seed, or their fixed lengths and thresholds differ.
@@ -93,7 +107,7 @@ def pool(results):
     rows, gains = [], []
     for kind, setting in tables[0]:
         returns, k = values("return", kind, setting), float(np.mean(values("k", kind, setting)))
-        value, low, high = mean_interval(returns)
+        value, low, high = map(float, seeds_interval(returns))
         rows.append({"kind": kind, "setting": setting, "k": k, "return": value, "return_low": low, "return_high": high})
         if kind == "confidence":
             gain = returns - values("return", "shuffled", setting)
@@ -102,17 +116,19 @@ def pool(results):
             summed_up = {"gain": value, "gain_low": low, "gain_high": high, "p": p}
             gains.append({"threshold": setting, "k": k, "gains": gain.tolist()} | summed_up)
     title = f"{titles[0].split(',')[0]}, {len(results)} runs"
-    return {"title": title, "runs": len(results), "rows": rows, "gains": gains}
+    interval = seeds_interval_name(len(results))
+    return {"title": title, "runs": len(results), "interval": interval, "rows": rows, "gains": gains}
 
 
 def gains_table(pooled):
     """The gains of `pool` as text."""
-    lines = [f"{'threshold':>9} {'mean k':>7} {'learned - shuffled':>19}   95%                  p  better in"]
+    name = mean_interval_name(pooled["runs"])
+    lines = [f"{'threshold':>9} {'mean k':>7} {'learned - shuffled':>19}   {name:22} {'p':>8}  better in"]
     for gain in pooled["gains"]:
-        interval = f"[{gain['gain_low']:.1f}, {gain['gain_high']:.1f}]"
+        interval = interval_text(gain["gain_low"], gain["gain_high"], digits=1)
         better = sum(value > 0 for value in gain["gains"])
         lines.append(
-            f"{gain['threshold']:9} {gain['k']:7.2f} {gain['gain']:19.1f}   {interval:15} {gain['p']:8.2g}"
+            f"{gain['threshold']:9} {gain['k']:7.2f} {gain['gain']:19.1f}   {interval:22} {gain['p']:8.2g}"
             f"  {better} of {pooled['runs']}"
         )
     return "\n".join(lines)
@@ -126,15 +142,13 @@ def draw(result):
     axes = figure.subplots()
     for kind, style in STYLES.items():
         found = sorted((row for row in result["rows"] if row["kind"] == kind), key=lambda row: row["k"])
-        k = np.array([row["k"] for row in found])
-        value, low, high = (np.array([row[name] for row in found]) for name in ("return", "return_low", "return_high"))
+        k = np.array([row["k"] for row in found], float)
+        value, low, high = ([row[name] for row in found] for name in ("return", "return_low", "return_high"))
         linestyle = ":" if kind == "shuffled" else "-"
-        axes.errorbar(k, value, (value - low, high - value), linestyle=linestyle, capsize=2, **style)
-    axes.set(
-        xlabel="mean effective length k",
-        ylabel="return, 95% interval" + (f", {result['episodes']} episodes" if "episodes" in result else " over runs"),
-        title=result["title"],
-    )
+        axes.errorbar(k, value, error_bars(value, low, high), linestyle=linestyle, capsize=2, **style)
+    interval = result.get("interval", "95% interval")  # older files do not name it
+    parts = ["return", interval, f"{result['episodes']} episodes" if "episodes" in result else ""]
+    axes.set(xlabel="mean executed length k", ylabel=", ".join(filter(None, parts)), title=result["title"])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure

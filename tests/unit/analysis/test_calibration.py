@@ -9,7 +9,7 @@ import torch
 
 from agent.chunking import Plan
 from analysis import calibration
-from errors import UsageError
+from errors import RunError, UsageError
 
 H, COST, DISCOUNT, STEPS = 4, 0.1, 0.9, 30
 
@@ -82,6 +82,36 @@ def test_realised_advantages_equal_the_closed_form(k):
 def test_an_environment_that_cannot_be_branched_is_refused():
     with pytest.raises(UsageError, match="cannot be branched"):
         list(calibration.pairs(Agent(), Forgetful(), [1], lambda plan: 2, DISCOUNT, 5, 10))
+
+
+def test_fewer_pairs_than_episodes_are_spread_over_as_many():
+    pairs = list(calibration.pairs(Agent(), Clock(), range(20), lambda plan: 2, DISCOUNT, horizon=2, num_pairs=10))
+    assert [pair["episode"] for pair in pairs] == list(range(1, 11))
+
+
+def test_what_is_not_finite_is_not_compared():
+    class Broken(Clock):
+        def step(self, action):
+            obs, _, *rest = super().step(action)
+            return obs, float("nan") if self.time == 7 else 0.0, *rest
+
+    class Wild(Agent):
+        def predict_advantage(self, reached):
+            return torch.full((len(reached.obs),), float("inf"))
+
+    for agent, env, cause in ((Agent(), Broken(), "reward"), (Wild(), Clock(), "predicted advantage")):
+        with pytest.raises(RunError, match=f"{cause} is not finite"):
+            list(calibration.pairs(agent, env, [1], lambda plan: 2, DISCOUNT, 5, 10))
+
+
+def test_groups_of_one_pair_have_no_interval():
+    rows = [{"predicted": float(i), "confidence": 0.1 * i, "realised": [0.0, i - 5.0]} for i in range(10)]
+    result = calibration.report(rows)
+    assert (result["interval"], result["group_interval"]) == ("95% bootstrap interval", "")
+    assert result["predicted"]["groups"][0]["realised"] == {"mean": -2.5, "low": None, "high": None}
+    assert "None" not in calibration.table(result) and "[" in calibration.table(result)
+    figure = calibration.draw(result | {"title": "a", "horizon": 5})
+    assert figure.axes[0].get_ylabel() == "realised advantage of continuing"
 
 
 def test_report_against_counting():

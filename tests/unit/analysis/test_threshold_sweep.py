@@ -62,6 +62,21 @@ def test_pooled_gains_are_paired_over_runs():
     assert "3 of 4" in threshold_sweep.gains_table(pooled)
 
 
+def test_intervals_of_few_runs_are_their_range_and_those_of_gains_are_of_student():
+    pooled = threshold_sweep.pool([sweep_of(10.0, 9.0, 1), sweep_of(20.0, 17.0, 2), sweep_of(30.0, 28.0, 3)])
+    assert pooled["interval"] == "range of 3 seeds"
+    assert [(row["return_low"], row["return_high"]) for row in pooled["rows"]] == [(5, 5), (10, 30), (9, 28)]
+    (gain,) = pooled["gains"]  # 1, 3, 2
+    assert gain["gain_high"] == pytest.approx(2 + 4.302653 / np.sqrt(3)) and gain["gain_low"] < 0
+    assert "95% t interval" in threshold_sweep.gains_table(pooled)
+
+
+def test_one_episode_has_no_interval():
+    row = {"kind": "fixed", "setting": 1, "k": 1.0, "return": 5.0, "return_low": None, "return_high": None}
+    assert threshold_sweep.line(row).split() == ["fixed", "1", "1.00", "5.0"]
+    assert "%" not in threshold_sweep.header(1) and threshold_sweep.header(20).endswith("95% bootstrap interval")
+
+
 def test_unlike_sweeps_are_not_pooled():
     for other in (sweep_of(1.0, 2.0), sweep_of(1.0, 2.0, 2, "other")):
         with pytest.raises(UsageError, match="of one task with different seeds"):
