@@ -1,87 +1,89 @@
-"""Plays what train.py has trained.
+"""Play what train.py has trained.
 
 python evaluate.py exp/RUN                      20 episodes: a table, and exp/RUN/evaluation.json
-python evaluate.py exp/RUN --video              films the first one, too
+python evaluate.py exp/RUN --video              record the first one, too: evaluation-video.mp4
 python evaluate.py exp/RUN --sweep              return against mean k, learned, fixed and shuffled lengths
-python evaluate.py exp/RUN --calibration        what continuing a plan really changes, against what was predicted
+python evaluate.py exp/RUN --calibration        what continuing a plan changes, against what was predicted
 """
 
 import argparse
-import json
 import os
+import sys
 
-from analysis.style import save_figure
-from cli import Parser
-from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
-from errors import UsageError, report_errors
-from storage.files import write_atomically
+from errors import RunError, UsageError, report_errors
+from flags import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, Parser, video_size
+
+# What each flag counts for, and its default.
+MODES_OF_FLAGS = {
+    "confidence_threshold": (("episodes", "video", "calibration"), None),
+    "sample": (("episodes", "video", "sweep"), False),
+    "video_overlay": (("video",), True),
+    "video_size": (("video",), 256),
+    "video_camera": (("video",), None),
+    "video_fps": (("video",), None),
+    "pairs": (("calibration",), 2000),
+    "horizon": (("calibration",), 50),
+}
 
 
 def parse_args(argv=None):
-    """The command line."""
-    parser = Parser(usage="python evaluate.py RUN_DIR [flags]", description="Play a saved run.")
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="directory of a run, exp/...")
-    parser.add_argument(
-        "--episodes", type=POSITIVE_INT, default=20, help="episodes, for a sweep of each row (default: 20)"
-    )
-    parser.add_argument("--seed", type=SEED, default=0, help="seed of the episodes (default: 0)")
-    parser.add_argument("--confidence_threshold", type=FRACTION, help="a plan ends below it (default: the run's)")
-    parser.add_argument(
-        "--sample",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="draw actions from the policy (default: mode)",
-    )
-    parser.add_argument(
-        "--video", action=argparse.BooleanOptionalAction, default=False, help="film the first episode (default: no)"
-    )
-    parser.add_argument(
-        "--video_overlay", action=argparse.BooleanOptionalAction, default=True, help="show the plan (default: yes)"
-    )
-    parser.add_argument("--video_size", type=VIDEO_SIZE, default=256, help="pixels a side (default: 256)")
-    parser.add_argument("--video_camera", metavar="NAME", help="camera, by name or number (default: the task's first)")
-    parser.add_argument(
-        "--video_fps",
-        type=VIDEO_FPS,
-        help="frames per second, at most one a step, in real time (default: of every n-th step, at most 25)",
-    )
-    parser.add_argument(
-        "--sweep",
-        action="store_true",
-        help="every fixed length, thresholds over [0, 1], and each threshold's lengths shuffled (default: no)",
-    )
-    parser.add_argument(
-        "--calibration",
-        action="store_true",
-        help="branch the simulator inside plans: continue, or replan; actions are always drawn (default: no)",
-    )
-    parser.add_argument(
-        "--pairs", type=POSITIVE_INT, default=2000, help="of branches, for a calibration (default: 2000)"
-    )
-    parser.add_argument("--horizon", type=POSITIVE_INT, default=50, help="steps of a branch (default: 50)")
-    parser.add_argument(
-        "--output", help="files are called this and .json, .csv, .mp4, .png (default: RUN_DIR/evaluation)"
-    )
+    """The command line; `mode` is episodes, video, sweep or calibration, `output` None where it was not given."""
+    parser = build_parser()
     args = parser.parse_args(argv)
-    args.output = args.output or os.path.join(args.run_dir, "evaluation")
     if args.video + args.sweep + args.calibration > 1:
         parser.error("argument --video, --sweep or --calibration: only one of them at a time")
+    args.mode = next((mode for mode in ("video", "sweep", "calibration") if getattr(args, mode)), "episodes")
+    for name, (modes, default) in MODES_OF_FLAGS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+        elif args.mode not in modes:
+            way_out = f"only with --{modes[0]}" if len(modes) == 1 else f"not with --{args.mode}"
+            parser.error(f"argument --{name}: {way_out}")
     if args.calibration and args.pairs < 10:
         parser.error("argument --pairs: a calibration needs 10 or more")
-    wanted = [".json"] + [".mp4"] * args.video + [".png", ".svg"] * (args.sweep or args.calibration)
-    wanted += [".csv"] * args.calibration
-    parser.refuse_existing([args.output + ending for ending in wanted], "move it")
+    if args.output:
+        from analysis.evaluation_file import ENDINGS
+
+        parser.refuse_existing([args.output + ending for ending in ENDINGS[args.mode]], "move it")
     return args
 
 
-def run(args):
-    """Play, print and write.
+def build_parser():
+    """All flags; those of `MODES_OF_FLAGS` are None where they are not given."""
+    parser = Parser(usage="python evaluate.py RUN_DIR [flags]", description="Play a saved run.", allow_abbrev=False)
+    either = {"action": argparse.BooleanOptionalAction}
+    # fmt: off
+    flag = parser.add_argument
+    flag("run_dir", metavar="RUN_DIR", help="directory of a run, exp/...")
+    flag("--episodes", type=POSITIVE_INT, default=20, help="episodes, for a sweep per row (default: 20)")
+    flag("--seed", type=SEED, default=0, help="seed of the episodes (default: 0)")
+    flag("--confidence_threshold", type=FRACTION, help="a plan ends below it (default: the run's)")
+    flag("--sample", **either, help="draw actions from the policy (default: mode)")
+    flag("--video", default=False, **either, help="record the first episode (default: no)")
+    flag("--video_overlay", **either, help="show the plan (default: yes)")
+    flag("--video_size", type=video_size, help="pixels per side (default: 256)")
+    flag("--video_camera", metavar="NAME", help="camera, by name or number (default: the task's first)")
+    flag("--video_fps", type=VIDEO_FPS,
+         help="frames per second, at most one per step, in real time (default: of every n-th step, at most 25)")
+    flag("--sweep", action="store_true",
+         help="every fixed length, thresholds over [0, 1], and each threshold's lengths shuffled (default: no)")
+    flag("--calibration", action="store_true",
+         help="branch the simulator inside plans: continue, or replan; actions are always drawn (default: no)")
+    flag("--pairs", type=POSITIVE_INT, help="pairs of branches, for a calibration (default: 2000)")
+    flag("--horizon", type=POSITIVE_INT, help="steps of a branch (default: 50)")
+    flag("--output",
+         help="files are called this and .json, .csv, .mp4, .png, .svg (default: evaluation, evaluation-video, sweep "
+         "or calibration in RUN_DIR, with a number if that exists)")
+    # fmt: on
+    return parser
+
+
+def load(args):
+    """(agent, environment, flags, step) of the run.
 
     Raises:
-        UsageError: the directory cannot be played.
-        RunError: the result cannot be written.
+        UsageError: it cannot be played, or not in this way.
     """
-    import video
     from envs import rendering
 
     if args.video:
@@ -90,29 +92,42 @@ def run(args):
         rendering.disable_rendering()
     import torch
 
+    import video
     from analysis.saved_run import load_run
-    from envs import CameraError, EnvError, make_env
-    from rollout import episode_seed
+    from envs import make_env
 
     torch.set_num_threads(1)
-    try:
-        agent, flags, step = load_run(args.run_dir, with_critics=args.calibration)
-    except EnvError as error:
-        raise UsageError(f"{args.run_dir}: {error}") from error
+    agent, flags, step = load_run(args.run_dir, with_critics=args.calibration)
     if args.calibration and flags["chunk_size"] == 1:
         raise UsageError(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
-    try:
-        env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None, args.video_camera)
-    except CameraError as error:
-        raise UsageError(f"argument --video_camera: {error}") from error
+    env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None, args.video_camera)
     video.check_fps(env, args.video_fps)
-    if args.video and (problem := video.probe_video(env)):
+    if args.video and (problem := video.probe_video(env, args.video_overlay)):
         raise UsageError(f"argument --video: {problem}")
+    return agent, env, flags, step
+
+
+def run(args):
+    """Play, print and write. What was played before Ctrl-C or an error is written as not complete.
+
+    Raises:
+        UsageError: the directory cannot be played.
+        RunError: what is played is not finite, or a result cannot be written.
+    """
+    agent, env, flags, step = load(args)
+    from analysis import evaluation_file
+    from analysis.style import save_figure
+    from rollout import episode_seed
+    from storage.files import check_writable, free_name
+
+    endings = evaluation_file.ENDINGS[args.mode]
+    default = os.path.join(args.run_dir, evaluation_file.NAMES[args.mode])
+    output = args.output or free_name(default, endings)
+    check_writable(f"{output}.json")
     threshold = flags["confidence_threshold"] if args.confidence_threshold is None else args.confidence_threshold
-    seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]
-    print(f"{args.run_dir}: {flags['env']}, step {step}, {args.episodes} episodes")
     result = {
         "title": f"{flags['env']}, seed {flags['seed']}, step {step}",
+        "complete": False,
         "run_dir": args.run_dir,
         "step": step,
         "episodes": args.episodes,
@@ -120,65 +135,94 @@ def run(args):
         "sample": args.sample or args.calibration,
         "confidence_threshold": threshold,
     }
-    figure = None
-    if args.sweep:
-        figure = evaluate_lengths(result, args, agent, env, seeds, flags["chunk_size"])
-    elif args.calibration:
-        figure = evaluate_confidences(result, args, agent, env, seeds, threshold, flags["discount"])
-    else:
-        evaluate_episodes(result, args, agent, env, seeds, threshold)
+    print(f"{args.run_dir}: {flags['env']}, step {step}, {args.episodes} episodes", flush=True)
+    seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]
+    play = {"sweep": play_sweep, "calibration": play_calibration}.get(args.mode, play_episodes)
+    known = set(result)
+    try:
+        figure = play(result, args, output, agent, env, flags, seeds)
+        result["complete"] = True
+    finally:
+        if set(result) != known:  # something was played
+            evaluation_file.write(output, result)
+            if not result["complete"]:
+                print(f"wrote {output}.json, not complete", flush=True)
     if figure:
-        save_figure(figure, args.output)
-    write_atomically(f"{args.output}.json", json.dumps(result, indent=2).encode())
-    print(f"wrote {args.output}.json")
+        save_figure(figure, output)
+    for ending in endings:
+        if os.path.exists(output + ending):
+            print(f"wrote {output}{ending}")
 
 
-def evaluate_episodes(result, args, agent, env, seeds, threshold):
-    """Play, film the first episode if that is wanted, and print each episode."""
+def play_episodes(result, args, output, agent, env, flags, seeds):
+    """Play each episode and print it; record the first if that is wanted."""
     from agent.chunking import by_confidence
-    from rollout import play, summary
+    from analysis.statistics import interval_text, mean_interval_name, summary
+    from rollout import play_each
 
-    path = f"{args.output}.mp4" if args.video else None
+    threshold = result["confidence_threshold"]
+    path = f"{output}.mp4" if args.video else None
     shown = threshold if args.video_overlay else None
-    returns, lengths = play(agent, env, seeds, by_confidence(threshold), args.sample, path, shown, args.video_fps)
-    result |= summary(returns, lengths)
-    print(f"{'episode':>8} {'return':>10} {'mean k':>7}")
-    for episode, (value, k) in enumerate(zip(result["returns"], result["ks"], strict=True), start=1):
-        print(f"{episode:8} {value:10.2f} {k:7.2f}")
-    interval = f"[{result['return_low']:.2f}, {result['return_high']:.2f}]"
-    print(f"{'mean':>8} {result['return']:10.2f} {result['k']:7.2f}   95% {interval}")
+    returns, lengths = [], []
+    print(f"{'episode':>8} {'return':>10} {'mean k':>7}", flush=True)
+    for value, ks in play_each(agent, env, seeds, by_confidence(threshold), args.sample, path, shown, args.video_fps):
+        returns.append(value)
+        lengths.append(ks)
+        result |= summary(returns, lengths) | {"episodes": len(returns)}
+        print(f"{len(returns):8} {value:10.2f} {result['ks'][-1]:7.2f}", flush=True)
+    result["interval"] = mean_interval_name(len(returns))
+    interval = f"{result['interval']} {interval_text(result['return_low'], result['return_high'])}".strip()
+    print(f"{'mean':>8} {result['return']:10.2f} {result['k']:7.2f}   {interval}".rstrip())
 
 
-def evaluate_lengths(result, args, agent, env, seeds, chunk_size):
-    """The sweep: its rows, printed as they come; its picture."""
+def play_sweep(result, args, output, agent, env, flags, seeds):
+    """The threshold sweep: its rows, printed as they come; its picture."""
     from analysis import threshold_sweep
+    from analysis.statistics import mean_interval_name
 
-    result["rows"] = []
-    print(threshold_sweep.HEADER)
-    for row in threshold_sweep.rows(agent, env, seeds, chunk_size, args.sample):
+    rows = []
+    print(threshold_sweep.header(args.episodes), flush=True)
+    for row in threshold_sweep.rows(agent, env, seeds, flags["chunk_size"], args.sample):
+        rows.append(row)
+        result |= {"interval": mean_interval_name(args.episodes), "rows": rows}
         print(threshold_sweep.line(row), flush=True)
-        result["rows"].append(row)
     return threshold_sweep.draw(result)
 
 
-def evaluate_confidences(result, args, agent, env, seeds, threshold, discount):
+def play_calibration(result, args, output, agent, env, flags, seeds):
     """The calibration: its pairs as CSV and its report, printed; its picture."""
     from agent.chunking import by_confidence
     from analysis import calibration
+    from storage.files import write_atomically
 
-    length = by_confidence(threshold)
-    pairs = list(calibration.pairs(agent, env, seeds, length, discount, args.horizon, args.pairs))
-    result |= {"horizon": args.horizon, **calibration.report(pairs)}
-    write_atomically(f"{args.output}.csv", calibration.csv_text(pairs).encode())
+    length, pairs = by_confidence(result["confidence_threshold"]), []
+    try:
+        for pair in calibration.pairs(agent, env, seeds, length, flags["discount"], args.horizon, args.pairs):
+            if not pairs or pair["episode"] > pairs[-1]["episode"]:
+                print(f"episode {pair['episode']}, {len(pairs)} of {args.pairs} pairs done", flush=True)
+            pairs.append(pair)
+        report = calibration.report(pairs)
+        result |= {"horizon": args.horizon, **report}
+    except (KeyboardInterrupt, RunError):
+        if pairs:
+            result |= {"horizon": args.horizon, "num_pairs": len(pairs)}
+        raise
+    finally:
+        if "num_pairs" in result:
+            write_atomically(f"{output}.csv", calibration.csv_text(pairs).encode())
     print(calibration.table(result))
     return calibration.draw(result)
 
 
 def main():
     """The command line; every error is one sentence."""
-    args = parse_args()
-    with report_errors():
-        run(args)
+    try:
+        args = parse_args()
+        with report_errors():
+            run(args)
+    except KeyboardInterrupt:
+        print("evaluate.py: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,57 +1,37 @@
-"""Learning curves: one panel a task, one colour a setting, seeds summed up with 95% intervals.
+"""Learning curves: one panel per task, one colour per setting, a thin line per seed.
 
 python plot.py exp/RUN exp/RUN ...                        runs, by their --experiment
 python plot.py results/NAME/eval.csv                      what benchmark.py wrote
 python plot.py results/NAME/eval.csv --reference published_curves.csv --levels published_returns.csv
-python plot.py exp/RUN/evaluation.json                    the picture of a sweep or calibration once more
+python plot.py exp/RUN/sweep.json                         the picture of a sweep or calibration once more
 """
 
-import json
 import os
 
-from analysis.curves import STATISTICS, Curve, csv_curves, draw, numbers, read_rows, run_curve
-from analysis.style import save_figure
-from cli import Parser
+from analysis import evaluation_file
+from analysis.curves import Curve, csv_curves, draw, numbers, read_rows, run_curve
+from analysis.statistics import STATISTICS
+from analysis.style import ENDINGS, save_figure
 from errors import UsageError, report_errors
+from flags import Parser
+from storage.files import check_writable, free_name
 
-
-def evaluation_figure(paths):
-    """The picture of a sweep or a calibration once more, from evaluate.py's JSON file, or of the sweeps of several runs.
-
-    Raises:
-        UsageError: one is not such a file, or they are not all sweeps alike.
-    """
-    from analysis import calibration, threshold_sweep
-
-    results = []
-    for path in paths:
-        try:
-            with open(path) as file:
-                results.append(json.load(file))
-            figure = (threshold_sweep if "rows" in results[-1] else calibration).draw(results[-1])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} is not a JSON file of evaluate.py --sweep or --calibration") from error
-    if len(results) == 1:
-        return figure
-    if not all("rows" in result for result in results):
-        raise UsageError("one JSON file of a calibration at a time")
-    pooled = threshold_sweep.pool(results)
-    print(threshold_sweep.gains_table(pooled))
-    return threshold_sweep.draw(pooled)
+DEFAULT_OUTPUT = "exp/plots/curves"
 
 
 def parse_args(argv=None):
-    """The command line."""
+    """The command line; `output` is a name that is free, or may be replaced."""
     parser = Parser(
         usage="python plot.py RUN_DIR|EVAL_CSV|JSON ... [flags]",
         description="Draw learning curves.",
+        allow_abbrev=False,
     )
     parser.add_argument(
         "sources",
         nargs="+",
         metavar="RUN_DIR|EVAL_CSV|JSON",
-        help="run directories and eval.csv of a benchmark; or the JSON file of evaluate.py --calibration, or of --sweep, "
-        "then of one run or of several",
+        help="run directories and eval.csv of a benchmark; or the JSON file of evaluate.py --calibration, or of "
+        "--sweep, then of one run or of several",
     )
     parser.add_argument("--statistic", choices=STATISTICS, default="mean", help="over seeds (default: mean)")
     parser.add_argument(
@@ -61,7 +41,7 @@ def parse_args(argv=None):
     parser.add_argument("--reference", help="CSV with columns env, seed, step, episode_reward: curves to draw in grey")
     parser.add_argument("--levels", help="CSV with columns env, return: lines to draw")
     parser.add_argument(
-        "--output", default="figures/curves", help="without its ending: .png, .svg (default: figures/curves)"
+        "--output", help=f"without its ending: .png, .svg (default: {DEFAULT_OUTPUT}, with a number if that exists)"
     )
     parser.add_argument("--replace", action="store_true", help="replace files that exist (default: no)")
     args = parser.parse_args(argv)
@@ -69,8 +49,9 @@ def parse_args(argv=None):
         parser.error("argument --reference or --levels: they are returns at steps")
     if len({source.endswith(".json") for source in args.sources}) > 1:
         parser.error("JSON files and curves are different pictures")
-    if not args.replace:
-        parser.refuse_existing([f"{args.output}.png", f"{args.output}.svg"], "--replace it")
+    if args.output and not args.replace:
+        parser.refuse_existing([args.output + ending for ending in ENDINGS], "--replace it")
+    args.output = args.output or (DEFAULT_OUTPUT if args.replace else free_name(DEFAULT_OUTPUT, ENDINGS))
     return args
 
 
@@ -104,12 +85,18 @@ def run(args):
 
     Raises:
         UsageError: a source is not what it should be.
+        RunError: the picture cannot be written.
     """
-    is_evaluation = args.sources[0].endswith(".json")
-    figure = evaluation_figure(args.sources) if is_evaluation else curves_figure(args)
-    os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
+    if args.sources[0].endswith(".json"):
+        figure, table = evaluation_file.draw(args.sources)
+    else:
+        figure, table = curves_figure(args), ""
+    if table:
+        print(table)
+    check_writable(f"{args.output}.png")
     save_figure(figure, args.output)
-    print(f"wrote {args.output}.png\nwrote {args.output}.svg")
+    for ending in ENDINGS:
+        print(f"wrote {args.output}{ending}")
 
 
 def main():

@@ -1,20 +1,22 @@
-"""Learning curves: one panel per task, one colour per setting, seeds summed up with 95% intervals."""
+"""Learning curves: one panel per task, one colour per setting, each seed and what they have in common."""
 
 import csv
 import os
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
+from analysis.statistics import seeds_interval, seeds_interval_name
 from errors import UsageError
 from storage.run_dir import read_flags
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
 LABELS = {
-    "steps": "environment steps",
+    "steps": "steps (agent actions)",
     "hours": "hours of training",
     "return": "return",
-    "k": "mean effective length k",
+    "k": "mean executed length k",
 }
 
 
@@ -46,11 +48,18 @@ def read_rows(path, needed):
 
 
 def numbers(path, rows, name):
-    """A column as floats."""
+    """A column as floats.
+
+    Raises:
+        UsageError: one is no number, or not finite.
+    """
     try:
-        return np.array([float(row[name]) for row in rows])
+        values = np.array([float(row[name]) for row in rows])
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: column {name} does not hold numbers only") from error
+    if not np.isfinite(values).all():
+        raise UsageError(f"{path}: column {name} holds {values[~np.isfinite(values)][0]}, which is not finite")
+    return values
 
 
 def run_curve(run_dir, x, y):
@@ -81,36 +90,19 @@ def csv_curves(path, x, y):
     return [Curve(*who, numbers(path, rows, "step"), numbers(path, rows, y)) for who, rows in groups.items()]
 
 
-def interquartile_mean(values, axis=0):
-    """Mean without the lowest and the highest quarter (Agarwal et al. 2021, arXiv:2108.13264)."""
-    from scipy.stats import trim_mean
-
-    return trim_mean(values, 0.25, axis)
-
-
-STATISTICS = {"mean": np.mean, "iqm": interquartile_mean}
-
-
 def aggregate(curves, statistic):
     """Seeds of one task and setting summed up where all of them have a value.
 
     Args:
         curves: list of Curve.
-        statistic: a name in STATISTICS.
+        statistic: a name in `statistics.STATISTICS`.
 
     Returns:
-        x, value, low, high, each (N,): the interval is a 95% percentile bootstrap over seeds, of no width for one seed.
+        x, value, low, high, each (N,): the interval is that of `statistics.seeds_interval`.
     """
-    from scipy.stats import bootstrap
-
     x = sorted(set.intersection(*(set(curve.x.tolist()) for curve in curves)))
     values = np.array([[curve.y[curve.x.tolist().index(at)] for at in x] for curve in curves])  # (seeds, N)
-    function = STATISTICS[statistic]
-    value = function(values, axis=0)
-    if len(curves) == 1 or not x:
-        return np.array(x), value, value, value
-    result = bootstrap((values,), function, axis=0, vectorized=True, method="percentile", rng=np.random.default_rng(0))
-    return np.array(x), value, result.confidence_interval.low, result.confidence_interval.high
+    return np.array(x), *seeds_interval(values, statistic)
 
 
 def on_common_hours(curves):
@@ -120,7 +112,7 @@ def on_common_hours(curves):
 
 
 def draw(curves, statistic, x, y, references=(), levels=None):
-    """A matplotlib figure.
+    """A matplotlib figure: one panel per task, one colour per setting, a thin line per seed.
 
     Args:
         curves: list of Curve.
@@ -133,37 +125,57 @@ def draw(curves, statistic, x, y, references=(), levels=None):
 
     tasks = list(dict.fromkeys(curve.task for curve in curves))
     settings = list(dict.fromkeys(curve.setting for curve in curves))
-    columns = min(3, len(tasks))
+    columns = 2 if len(tasks) == 4 else min(3, len(tasks))
     rows = -(-len(tasks) // columns)
-    figure = Figure(figsize=(1 + 3.6 * columns, 0.6 + 2.8 * rows), layout="constrained")
+    figure = Figure(figsize=(1 + 3.6 * columns, 0.9 + 2.8 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for task, panel in zip(tasks, panels, strict=False):
         end = max(curve.x[-1] for curve in curves if curve.task == task)
-        published = [curve for curve in references if curve.task == task]
-        at, value = aggregate(published, "mean")[:2] if published else ([], [])
-        if len(at) and at[0] <= end:
-            shown = np.append(at[at < end], end)  # no further: returns of later steps would set the scale
-            value = np.interp(shown, at, value, right=np.nan)
-            panel.plot(shown, value, color="#888888", linestyle="--", label="published SAC")
-        if levels and task in levels:
-            panel.axhline(levels[task], color="#888888", linestyle=":", label="published D4PG, 1e8 steps")
+        _draw_published(panel, [curve for curve in references if curve.task == task], (levels or {}).get(task), end)
         for setting, colour in zip(settings, COLOURS * len(settings), strict=False):
             seeds = [curve for curve in curves if (curve.task, curve.setting) == (task, setting)]
             if seeds:
-                at, value, low, high = aggregate(on_common_hours(seeds) if x == "hours" else seeds, statistic)
-                # A line of one point, and the area around it, would not be seen.
-                marker, edge = ("o", 3) if len(at) == 1 else (None, 0)
-                panel.plot(at, value, color=colour, marker=marker, clip_on=False, label=f"{setting} ({len(seeds)})")
-                panel.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=edge)
+                _draw_setting(panel, seeds, statistic, x, colour)
         panel.set(title=task, xlabel=LABELS[x], ylabel=LABELS[y], xlim=(0, end))
-        panel.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k
+        if x == "steps":
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k
         panel.xaxis.set_major_locator(MaxNLocator(5))
         panel.grid(alpha=0.3)
     for panel in panels:
         panel.set_axis_off()  # those left over
+    _draw_legend(figure, curves, statistic)
+    return figure
+
+
+def _draw_published(panel, published, level, end):
+    at, value = aggregate(published, "mean")[:2] if published else ([], [])
+    if len(at) and at[0] <= end:
+        shown = np.append(at[at < end], end)  # no further: returns of later steps would set the scale
+        value = np.interp(shown, at, value, right=np.nan)
+        panel.plot(shown, value, color="#888888", linestyle="--", label="published SAC")
+    if level is not None:
+        panel.axhline(level, color="#888888", linestyle=":", label="published D4PG, 1e8 steps")
+
+
+def _draw_setting(panel, seeds, statistic, x, colour):
+    at, value, low, high = aggregate(on_common_hours(seeds) if x == "hours" else seeds, statistic)
+    if len(seeds) > 1:
+        for seed in seeds:
+            panel.plot(seed.x, seed.y, color=colour, linewidth=0.6, alpha=0.5)
+    # A line of one point, and the area around it, would not be seen.
+    marker, edge = ("o", 3) if len(at) == 1 else (None, 0)
+    panel.plot(at, value, color=colour, marker=marker, clip_on=False, label=f"{seeds[0].setting} ({len(seeds)})")
+    panel.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=edge)
+
+
+def _draw_legend(figure, curves, statistic):
+    """Settings with their number of seeds; above them, what lines and areas are."""
     handles = {}
     for panel in figure.axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
-    return figure
+    counts = Counter((curve.task, curve.setting) for curve in curves).values()
+    intervals = " or ".join(filter(None, map(seeds_interval_name, sorted(set(counts)))))
+    title = f"{'interquartile mean' if statistic == 'iqm' else statistic}, thin: each seed, area: {intervals}"
+    legend = {"loc": "outside lower center", "ncols": 4, "frameon": False}
+    figure.legend(handles.values(), handles.keys(), title=title if intervals else None, **legend)

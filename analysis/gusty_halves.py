@@ -5,7 +5,6 @@
 Each run plays the same episodes with every fixed length and with its confidences.
 """
 
-import json
 from pathlib import Path
 
 import gymnasium as gym
@@ -19,7 +18,7 @@ from config import POSITIVE_INT
 from envs import make_env
 from errors import report_errors
 from rollout import episode_seed, play
-from storage.files import write_atomically
+from storage.files import check_writable, json_bytes, write_atomically
 
 
 class ByHalf(gym.Wrapper):
@@ -58,8 +57,9 @@ def main():
     parser.refuse_existing([args.output], "move it")
     torch.set_num_threads(1)
     with report_errors():
+        check_writable(args.output)
         runs = {Path(run_dir).name: halves(run_dir, args.episodes) for run_dir in args.run_dirs}
-        write_atomically(args.output, json.dumps(runs, indent=2).encode())
+        write_atomically(args.output, json_bytes(runs))
     for half, name in enumerate(("gusty", "calm")):
         lengths = next(iter(runs.values()))
         means = (f"{key} {np.mean([run[key][half] for run in runs.values()]):.2f}" for key in lengths)

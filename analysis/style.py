@@ -1,6 +1,10 @@
-"""How figures look and are written."""
+"""How figures are written."""
 
-from storage.files import writing
+import io
+
+from storage.files import write_atomically
+
+ENDINGS = (".png", ".svg")
 
 
 def save_figure(figure, output):
@@ -12,6 +16,8 @@ def save_figure(figure, output):
     from matplotlib import rc_context
 
     # By default an SVG file holds the time, and names that are drawn at random.
-    for path, metadata in ((f"{output}.png", {}), (f"{output}.svg", {"Date": None})):
-        with writing(path), rc_context({"svg.hashsalt": "figure"}):
-            figure.savefig(path, dpi=150, metadata=metadata)
+    for ending, metadata in zip(ENDINGS, ({}, {"Date": None}), strict=True):
+        picture = io.BytesIO()
+        with rc_context({"svg.hashsalt": "figure"}):
+            figure.savefig(picture, format=ending[1:], dpi=150, metadata=metadata)
+        write_atomically(f"{output}{ending}", picture.getvalue())

@@ -1,6 +1,6 @@
-"""What TensorBoard shows of some runs, as pictures.
+"""Pictures of what TensorBoard shows of some runs.
 
-python -m analysis.tensorboard_pages exp          figures/tensorboard.png, -histograms.png and -hparams.png
+python -m analysis.tensorboard_pages exp          exp/plots/tensorboard.png, -histograms.png and -hparams.png
 
 Needs Chromium (Debian: apt-get install chromium).
 """
@@ -17,8 +17,9 @@ import urllib.request
 
 from PIL import Image
 
-from cli import Parser
 from errors import RunError, UsageError, report_errors
+from flags import Parser
+from storage.files import check_writable, free_name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TAGS = "eval/return$|train/(return|entropy|alpha|q|critic_loss|noise_correlation|confidence_2|steps_per_second)$"
@@ -27,6 +28,7 @@ PAGES = {  # what a file's name ends in: the page
     "-histograms": "histograms",
     "-hparams": "hparams",
 }
+DEFAULT_OUTPUT = "exp/plots/tensorboard"
 SIZE = "1470,1000"  # three charts abreast
 LOAD_SECONDS, PAGE_SECONDS = 60, 180  # slow machines
 
@@ -91,6 +93,7 @@ def run(args):
                 if time.monotonic() > deadline:
                     raise UsageError(f"{args.log_dir} has no {' and no '.join(missing)} for TensorBoard")
                 time.sleep(0.5)
+            check_writable(f"{args.output}.png")
             for ending, page in PAGES.items():
                 photograph(browser, f"{url}#{page}", f"{args.output}{ending}.png")
                 print(f"wrote {args.output}{ending}.png")
@@ -100,17 +103,18 @@ def run(args):
 
 def main():
     """The command line; every error is one sentence."""
-    parser = Parser(description="Take pictures of TensorBoard.")
+    parser = Parser(description="Take pictures of TensorBoard.", allow_abbrev=False)
     parser.add_argument("log_dir", metavar="DIR", help="exp, or one run")
     parser.add_argument(
         "--output",
-        default="figures/tensorboard",
-        help="first part of the files' names (default: figures/tensorboard)",
+        help=f"first part of the files' names (default: {DEFAULT_OUTPUT}, with a number if that exists)",
     )
     parser.add_argument("--replace", action="store_true", help="replace files that exist (default: no)")
     args = parser.parse_args()
-    if not args.replace:
-        parser.refuse_existing([f"{args.output}{ending}.png" for ending in PAGES], "--replace it")
+    endings = [f"{ending}.png" for ending in PAGES]
+    if args.output and not args.replace:
+        parser.refuse_existing([args.output + ending for ending in endings], "--replace it")
+    args.output = args.output or (DEFAULT_OUTPUT if args.replace else free_name(DEFAULT_OUTPUT, endings))
     with report_errors():
         run(args)
 

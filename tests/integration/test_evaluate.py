@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from analysis import evaluation_file
+from evaluate import parse_args
 from tests.envs.scripted import episode_return
 from tests.helpers import ROOT, SMALL, run_dir
 
@@ -41,7 +44,7 @@ def test_returns_of_a_scripted_run(run):
     returns = [episode_return(e) for e in range(1, 5)]
     assert report["returns"] == returns and report["return"] == np.mean(returns)
     assert report["k"] == 3 and report["step"] == 60 and report["confidence_threshold"] == 0
-    assert min(returns) <= report["return_low"] < report["return"] < report["return_high"] <= max(returns)
+    assert report["return_low"] < report["return"] < report["return_high"] and report["interval"] == "95% t interval"
     table = [line.split() for line in result.stdout.splitlines()[2:6]]
     assert table == [[str(i), f"{value:.2f}", "3.00"] for i, value in enumerate(returns, start=1)]
 
@@ -65,7 +68,8 @@ def test_a_run_that_has_not_finished_plays_its_last_checkpoint(run):
 
 def test_a_video(run, renderer):
     assert evaluate(run, "--episodes", 1, "--video").returncode == 0
-    assert sum(1 for _ in imageio.get_reader(run / "evaluation.mp4")) == 4  # the first reset is a look at the renderer
+    # The first reset is the probe of the renderer.
+    assert sum(1 for _ in imageio.get_reader(run / "evaluation-video.mp4")) == 4
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +104,7 @@ def test_cameras_and_frames_per_second(cheetah, tmp_path, renderer):
         (["--video_fps", "101"], "--video_fps: 101 frames per second are more than the 100 steps per second"),
     ],
 )
-def test_what_cannot_be_filmed_is_said(cheetah, flags, sentence):
+def test_what_cannot_be_recorded_is_said(cheetah, flags, sentence):
     before = sorted(os.listdir(cheetah))
     result = evaluate(cheetah, "--episodes", 1, "--video", *flags)
     assert result.returncode == 2 and result.stdout == ""
@@ -111,12 +115,65 @@ def test_what_cannot_be_filmed_is_said(cheetah, flags, sentence):
 def test_a_sweep(run):
     result = evaluate(run, "--sweep", "--episodes", 2)
     assert result.returncode == 0, result.stderr
-    rows = json.loads((run / "evaluation.json").read_text())["rows"]
+    report = json.loads((run / "sweep.json").read_text())
+    rows = report["rows"]
+    assert report["complete"] and report["interval"] == "95% t interval"
     assert [(r["kind"], r["setting"]) for r in rows if r["kind"] == "fixed"] == [("fixed", k) for k in (1, 2, 3)]
     assert [r["setting"] for r in rows if r["kind"] == "confidence"] == [round(0.1 * i, 1) for i in range(11)]
-    assert len(result.stdout.splitlines()) == len(rows) + 3
-    picture = imageio.imread(run / "evaluation.png")
-    assert picture.shape[0] > 400 and picture.std() > 10 and (run / "evaluation.svg").exists()
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(rows) + 5
+    assert lines[-3:] == [f"wrote {run}/sweep.{ending}" for ending in ("json", "png", "svg")]
+    picture = imageio.imread(run / "sweep.png")
+    assert picture.shape[0] > 400 and picture.std() > 10
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGINT")
+def test_an_interrupted_sweep_keeps_its_rows(run):
+    """And its picture can be drawn from them."""
+    command = [sys.executable, str(ROOT / "evaluate.py"), str(run), "--sweep", "--episodes", "300"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "fixed 2" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors == "evaluate.py: interrupted\n"
+    report = json.loads((run / "sweep.json").read_text())
+    assert report["complete"] is False and [row["setting"] for row in report["rows"]][:2] == [1, 2]
+    assert out.splitlines()[-1] == f"wrote {run}/sweep.json, not complete"
+    evaluation_file.draw([str(run / "sweep.json")])
+
+
+def test_the_same_command_twice_takes_the_next_name_and_what_was_named_is_not_replaced(run):
+    for name in ("evaluation.json", "evaluation-2.json"):
+        result = evaluate(run, "--episodes", 1)
+        assert result.returncode == 0 and result.stdout.splitlines()[-1] == f"wrote {run}/{name}"
+    result = evaluate(run, "--episodes", 1, "--output", run / "evaluation")
+    assert result.returncode == 2 and "evaluation.json exists" in result.stderr
+    (interval,) = [line for line in (run / "evaluation.json").read_text().splitlines() if "return_low" in line]
+    assert "null" in interval  # of one episode
+
+
+def test_a_new_folder_is_created_for_the_output(run, tmp_path):
+    result = evaluate(run, "--episodes", 1, "--output", tmp_path / "new" / "folder" / "x")
+    assert result.returncode == 0 and (tmp_path / "new" / "folder" / "x.json").exists()
+
+
+def test_where_nothing_can_be_written_nothing_is_played(run, monkeypatch):
+    for output in ("/proc/self/x", str(run / "args.json" / "x")):
+        result = evaluate(run, "--output", output)
+        assert result.returncode == 1 and result.stdout == ""
+        assert result.stderr.count("\n") == 1 and f"cannot write {output}.json" in result.stderr
+
+
+def test_what_is_not_finite_leaves_no_file(tmp_path):
+    """The environment breaks in its third episode: the first two are kept."""
+    flags = ["--env", "tests.envs.faulty:Faulty-reward-v0", "--num_train_steps", 60, "--num_seed_steps", 60]
+    run = run_dir(tmp_path, *flags, "--eval_frequency", 60, "--num_eval_episodes", 1, *SMALL)
+    result = evaluate(run, "--episodes", 4)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "episode 3, step 15: the environment's reward is not finite: nan" in result.stderr
+    report = json.loads((run / "evaluation.json").read_text())
+    assert report["complete"] is False and report["episodes"] == len(report["returns"]) == 2
 
 
 def damage_policy(run):
@@ -156,7 +213,6 @@ def unfinished(run):
         (another_task, "says --env tests.envs.scripted:Scripted-v0, but its policy was trained with --env cheetah_run"),
         (another_size, "the policy does not fit"),
         (another_version, "is of another version of train.py, or was edited: its args.json has no confidence_margin"),
-        (lambda run: (run / "evaluation.json").write_text("precious"), "evaluation.json exists"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said(run, damage, sentence):
@@ -182,10 +238,37 @@ def test_what_cannot_be_evaluated_is_said(run, damage, sentence):
         ["-x"],
     ],
 )
-def test_bad_flags(run, flags):
-    result = evaluate(run, *flags)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "evaluation.json" not in os.listdir(run)
+def test_bad_flags(flags, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_args(["exp/x", *flags])
+    assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "flags, way_out",
+    [
+        (["--pairs", "100"], "--pairs: only with --calibration"),
+        (["--sweep", "--horizon", "3"], "--horizon: only with --calibration"),
+        (["--video_fps", "5"], "--video_fps: only with --video"),
+        (["--sweep", "--video_camera", "1"], "--video_camera: only with --video"),
+        (["--calibration", "--video_size", "64"], "--video_size: only with --video"),
+        (["--no-video_overlay"], "--video_overlay: only with --video"),
+        (["--sweep", "--confidence_threshold", "0"], "--confidence_threshold: not with --sweep"),
+        (["--calibration", "--sample"], "--sample: not with --calibration"),
+        (["--calibration", "--no-sample"], "--sample: not with --calibration"),
+    ],
+)
+def test_a_flag_without_effect_is_refused(flags, way_out, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_args(["exp/x", *flags])
+    assert end.value.code == 2 and f"argument {way_out} " in capsys.readouterr().err
+
+
+def test_defaults_of_flags_that_belong_to_a_mode():
+    args = parse_args(["exp/x", "--calibration"])
+    assert (args.pairs, args.horizon, args.sample, args.mode) == (2000, 50, False, "calibration")
+    args = parse_args(["exp/x", "--video", "--sample"])
+    assert (args.video_size, args.video_overlay, args.sample, args.mode) == (256, True, True, "video")
 
 
 def test_a_calibration(tmp_path):
@@ -193,15 +276,15 @@ def test_a_calibration(tmp_path):
     run = run_dir(tmp_path, *flags, "--chunk_size", 3, "--num_eval_episodes", 1)
     result = evaluate(run, "--calibration", "--episodes", 3, "--pairs", 31, "--horizon", 4)
     assert result.returncode == 0 and result.stderr == ""
-    report = json.loads((run / "evaluation.json").read_text())
-    table = list(csv.DictReader((run / "evaluation.csv").open()))
+    report = json.loads((run / "calibration.json").read_text())
+    table = list(csv.DictReader((run / "calibration.csv").open()))
     assert [row["episode"] for row in table] == ["1"] * 11 + ["2"] * 10 + ["3"] * 10
     assert report["num_pairs"] == 31 and report["horizon"] == 4 and report["sample"] is True
     realised = np.array([[float(row[f"realised_{i}"]) for i in (1, 2)] for row in table])
     assert report["realised"]["mean"] == pytest.approx(realised.mean()) and (np.ptp(realised, axis=1) > 0).mean() > 0.3
     assert len({row["predicted"] for row in table}) == 31 and {row["position"] for row in table} == {"2", "3"}
     assert f"31 pairs, realised advantage {realised.mean():10.4f}" in result.stdout
-    assert imageio.imread(run / "evaluation.png").std() > 10 and (run / "evaluation.svg").exists()
+    assert imageio.imread(run / "calibration.png").std() > 10 and (run / "calibration.svg").exists()
 
 
 def test_a_calibration_needs_critics_and_plans(run, tmp_path):
@@ -210,4 +293,4 @@ def test_a_calibration_needs_critics_and_plans(run, tmp_path):
     for directory, sentence in ((run, "has no critics"), (plain, "has plans of one action")):
         result = evaluate(directory, "--calibration")
         assert result.returncode == 2 and result.stderr.count("\n") == 1 and sentence in result.stderr
-        assert not list(directory.glob("evaluation.*"))
+        assert not list(directory.glob("calibration.*"))

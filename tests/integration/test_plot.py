@@ -1,8 +1,8 @@
 """Numbers against arithmetic; the command as a process of its own, on files written here."""
 
 import csv
-import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -11,26 +11,26 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-import plot
-from plot import Curve, aggregate
-from tests.helpers import ROOT
+from analysis import evaluation_file
+from analysis.curves import Curve, aggregate, csv_curves, draw, on_common_hours, run_curve
+from errors import UsageError
+from tests.integration.test_train import ROOT
 
 
 def curves(*ys, x=(10, 20)):
     return [Curve("t", "s", str(i), np.array(x), np.array(y)) for i, y in enumerate(ys)]
 
 
-def test_mean_over_seeds_with_the_exact_bootstrap_interval():
-    """Four seeds have 256 equally likely resamples: quantiles of their means are known."""
-    values = [1.0, 2.0, 6.0, 11.0]
-    x, value, low, high = aggregate(curves(*[(v, 10 * v) for v in values]), "mean")
-    means = [np.mean(resample) for resample in itertools.product(values, repeat=4)]
+def test_few_seeds_have_their_range():
+    x, value, low, high = aggregate(curves(*[(v, 10 * v) for v in (1.0, 2.0, 6.0, 11.0)]), "mean")
     assert x.tolist() == [10, 20] and value == pytest.approx([5.0, 50.0])
-    for at, scale in ((0, 1), (1, 10)):
-        # 9,999 drawn resamples: within half a percent of the exact probabilities.
-        for got, probability in ((low[at], 0.025), (high[at], 0.975)):
-            nearest = [scale * q for q in np.quantile(means, [probability - 0.005, probability + 0.005])]
-            assert nearest[0] <= got <= nearest[1]
+    assert low.tolist() == [1, 10] and high.tolist() == [11, 110]
+
+
+def test_many_seeds_have_the_exact_bootstrap_interval():
+    """The means of resamples of five zeros and five ones are binomial: P(X < 2) = 0.011, P(X < 3) = 0.055."""
+    _, value, low, high = aggregate(curves(*[(v, 10 * v) for v in [0.0, 1.0] * 5]), "mean")
+    assert value == pytest.approx([0.5, 5.0]) and low == pytest.approx([0.2, 2.0]) and high == pytest.approx([0.8, 8.0])
 
 
 def test_interquartile_mean():
@@ -41,7 +41,7 @@ def test_interquartile_mean():
 
 def test_one_seed_has_no_interval():
     _, value, low, high = aggregate(curves((1.0, 2.0)), "mean")
-    assert value.tolist() == low.tolist() == high.tolist() == [1.0, 2.0]
+    assert value.tolist() == [1.0, 2.0] and np.isnan([low, high]).all()
 
 
 def test_only_steps_that_all_seeds_have_count():
@@ -82,38 +82,41 @@ def run(tmp_path):
 
 def test_curves_of_a_run(run):
     for x, expected in (("steps", [500, 2000]), ("hours", [0.5, 2.0])):
-        curve = plot.run_curve(str(run), x, "return")
+        curve = run_curve(str(run), x, "return")
         assert curve[:3] == ("cheetah_run", "mine", "7")
         assert curve.x.tolist() == expected and curve.y.tolist() == [5.0, 20.0]
-    assert plot.run_curve(str(run), "steps", "k").y.tolist() == [1, 2]
+    assert run_curve(str(run), "steps", "k").y.tolist() == [1, 2]
 
 
 def test_curves_of_a_benchmark(results):
-    found = plot.csv_curves(str(results), "steps", "return")
+    found = csv_curves(str(results), "steps", "return")
     assert len(found) == 12
     assert found[1].setting == "plain" and found[1].y.tolist() == [12.0, 22.0, 32.0]
 
 
 def test_hours_are_read_off_at_equal_times():
     slow, fast = curves((0.0, 10.0), x=(0.0, 2.0)) + curves((0.0, 40.0), x=(0.0, 4.0))
-    found = plot.on_common_hours([slow, fast])
+    found = on_common_hours([slow, fast])
     assert [curve.x.tolist() for curve in found] == [[1.0, 2.0]] * 2
     assert [curve.y.tolist() for curve in found] == [[5.0, 10.0], [10.0, 20.0]]
 
 
 def test_the_figure_shows_every_task_and_setting(results):
-    found = plot.csv_curves(str(results), "steps", "return")
+    found = csv_curves(str(results), "steps", "return")
     reference = [
         Curve("walker_run", "published", "1", np.array([1000.0, 9000.0]), np.array([1.0, 9.0])),
         Curve("cheetah_run", "published", "1", np.array([5000.0, 9000.0]), np.array([1.0, 9.0])),  # begins too late
     ]
-    figure = plot.draw(found, "mean", "steps", "return", reference, {"cheetah_run": 700.0})
+    figure = draw(found, "mean", "steps", "return", reference, {"cheetah_run": 700.0})
     cheetah, walker = figure.axes
     assert [panel.get_title() for panel in figure.axes] == ["cheetah_run", "walker_run"]
-    lines = {line.get_label(): line for line in walker.get_lines()}
+    lines = {line.get_label(): line for line in walker.get_lines() if not line.get_label().startswith("_")}
     assert set(lines) == {"published SAC", "plain (3)", "adaptive (3)"}
     assert lines["plain (3)"].get_ydata().tolist() == pytest.approx([12.0, 22.0, 32.0])
     assert lines["plain (3)"].get_color() != lines["adaptive (3)"].get_color()
+    seeds = [line.get_ydata().tolist() for line in walker.get_lines() if line.get_label().startswith("_")]
+    assert len(seeds) == 6 and seeds[:3] == [[10 + s, 20 + s, 30 + s] for s in (1, 2, 3)]  # thin lines
+    assert figure.legends[0].get_title().get_text() == "mean, thin: each seed, area: range of 3 seeds"
     labels = {line.get_label() for line in cheetah.get_lines()}
     assert "published D4PG, 1e8 steps" in labels and "published SAC" not in labels
     assert walker.get_xlim() == (0, 3000)
@@ -123,7 +126,7 @@ def test_the_figure_shows_every_task_and_setting(results):
 
 @pytest.mark.parametrize("x", ["steps", "hours"])
 def test_a_single_evaluation_is_a_dot_with_its_interval(x):
-    figure = plot.draw(curves((2.0,), (3.0,), (7.0,), x=(10,)), "mean", x, "return")
+    figure = draw(curves((2.0,), (3.0,), (7.0,), x=(10,)), "mean", x, "return")
     (panel,) = figure.axes
     panel.set(xlim=(0, 20), ylim=(0, 8))
     figure.legends[0].remove()
@@ -141,8 +144,27 @@ def test_a_single_evaluation_is_a_dot_with_its_interval(x):
     assert ink(1) < ink(2.5) < ink(4) > ink(6.5) > ink(7.5) and min(ink(2.5), ink(6.5)) > 20
 
 
+def test_the_axis_says_hours_and_not_thousandths_of_them():
+    for x in ("hours", "steps"):
+        (panel,) = draw(curves((1.0, 2.0, 3.0), x=(0.01, 0.02, 0.03)), "mean", x, "return").axes
+        FigureCanvasAgg(panel.figure).draw()
+        texts = [label.get_text() for label in panel.get_xticklabels()]
+        assert any("m" in text for text in texts) == (x == "steps")
+    assert panel.get_xlabel() == "steps (agent actions)"
+
+
+def test_four_tasks_leave_no_empty_panel():
+    found = [Curve(str(task), "s", "1", np.array([10]), np.array([1.0])) for task in range(4)]
+    assert all(panel.axison for panel in draw(found, "mean", "steps", "return").axes)
+
+
+def test_one_seed_has_neither_interval_nor_thin_line():
+    figure = draw(curves((1.0, 2.0)), "mean", "steps", "return")
+    assert len(figure.axes[0].get_lines()) == 1 and figure.legends[0].get_title().get_text() in ("", "None")
+
+
 def test_a_line_has_no_dots():
-    line, *_ = plot.draw(curves((1.0, 2.0)), "mean", "steps", "return").axes[0].get_lines()
+    line, *_ = draw(curves((1.0, 2.0)), "mean", "steps", "return").axes[0].get_lines()
     assert line.get_marker() in ("None", None)
 
 
@@ -157,7 +179,7 @@ def test_rliable_agrees(statistic):
     pytest.importorskip("rliable")
     from rliable import library, metrics
 
-    scores = np.random.default_rng(1).lognormal(3.0, 1.0, (9, 2))  # (seeds, evaluations)
+    scores = np.random.default_rng(1).lognormal(3.0, 1.0, (12, 2))  # (seeds, evaluations)
     x, value, low, high = aggregate(curves(*scores), statistic)
     of_one_point = {"mean": metrics.aggregate_mean, "iqm": metrics.aggregate_iqm}[statistic]
 
@@ -237,6 +259,8 @@ def test_the_picture_of_several_sweeps(tmp_path):
         (lambda d: write(d / "x.csv", ("env", "setting", "seed", "step", "return"), []), [], "has no rows"),
         (lambda d: write(d / "x.csv", ("env", "setting", "seed", "step", "return"), [("a", "b", 1, 1, "x")]), [],
          "column return does not hold numbers only"),
+        (lambda d: write(d / "x.csv", ("env", "setting", "seed", "step", "return"), [("a", "b", 1, "inf", 1)]), [],
+         "column step holds inf, which is not finite"),
         (lambda d: d / "eval.csv", ["--x", "hours"], "holds steps only"),
         (lambda d: d / "eval.csv", ["--reference", "eval.csv"], "no column episode_reward"),
         (lambda d: d / "eval.csv", ["--y", "k", "--levels", "eval.csv"], "they are returns at steps"),
@@ -250,4 +274,50 @@ def test_what_cannot_be_plotted_is_said(tmp_path, results, make, flags, sentence
     result = command(tmp_path, make(tmp_path), *flags)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert sentence in result.stderr
-    assert not (tmp_path / "figures").exists()
+    assert not (tmp_path / "exp").exists()
+
+
+def test_default_names_are_free_ones(tmp_path, results):
+    for expected in ("curves", "curves-2"):
+        assert f"wrote exp/plots/{expected}.png\n" in command(tmp_path, results).stdout
+    (tmp_path / "exp" / "plots" / "curves.png").write_text("old")
+    assert "wrote exp/plots/curves.png\n" in command(tmp_path, results, "--replace").stdout
+    files = ["curves-2.png", "curves-2.svg", "curves.png", "curves.svg"]
+    assert sorted(os.listdir(tmp_path / "exp" / "plots")) == files
+    assert imageio.imread(tmp_path / "exp" / "plots" / "curves.png").std() > 10
+
+
+ROW = {"kind": "fixed", "setting": 1, "k": 1, "return": 1.0, "return_low": None, "return_high": None}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"title": "a"},
+        {"title": 1, "rows": []},
+        {"title": "a", "rows": 1},
+        {"title": "a", "rows": [1]},
+        {"title": "a", "rows": [ROW | {"k": "x"}]},
+        {"title": "a", "rows": [ROW | {"return": float("nan")}]},
+        {"title": "a", "predicted": 1, "confidence": 2},
+    ],
+)
+def test_a_json_file_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="a.json is not a JSON file of evaluate.py"):
+        evaluation_file.draw([str(tmp_path / "a.json")])
+
+
+def test_a_sweep_of_one_episode_has_no_intervals(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"title": "a", "episodes": 1, "interval": "", "rows": [ROW]}))
+    figure, _ = evaluation_file.draw([str(tmp_path / "a.json")])
+    assert figure.axes[0].get_ylabel() == "return, 1 episodes"
+
+
+def test_several_sweeps_name_their_interval(tmp_path):
+    for seed in (1, 2):
+        rows = [ROW, ROW | {"kind": "confidence", "return": float(seed)}]
+        (tmp_path / f"{seed}.json").write_text(json.dumps({"title": f"t, seed {seed}", "episodes": 1, "rows": rows}))
+    figure, table = evaluation_file.draw([str(tmp_path / "1.json"), str(tmp_path / "2.json")])
+    assert figure.axes[0].get_ylabel() == "return, range of 2 seeds" and "95% t interval" in table
