@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import tempfile
+from contextlib import suppress
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -228,10 +229,8 @@ class _Encoder:
         """Wait for ffmpeg to end; whether it says that all is well."""
         if self._process is None:
             return False
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         return self._process.wait() == 0
 
     def kill(self):

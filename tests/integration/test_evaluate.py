@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from analysis import evaluation_file
-from evaluate import parse_args
+from evaluate import parse_args, play_calibration
 from tests.envs.scripted import episode_return
 from tests.helpers import ROOT, SMALL, run_dir
 
@@ -294,3 +294,19 @@ def test_a_calibration_needs_critics_and_plans(run, tmp_path):
         result = evaluate(directory, "--calibration")
         assert result.returncode == 2 and result.stderr.count("\n") == 1 and sentence in result.stderr
         assert not list(directory.glob("calibration.*"))
+
+
+def test_an_interrupted_calibration_keeps_its_pairs(tmp_path, monkeypatch):
+    pair = {"episode": 1, "time": 3, "position": 2, "confidence": 0.5, "predicted": 0.1, "realised": [0.2, 0.3]}
+
+    def two_pairs(*_):
+        yield pair
+        yield pair
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("analysis.calibration.pairs", two_pairs)
+    args = parse_args([str(tmp_path), "--calibration"])
+    result = {"confidence_threshold": 0.5}
+    with pytest.raises(KeyboardInterrupt):
+        play_calibration(result, args, str(tmp_path / "a"), None, None, {"discount": 0.9}, [1])
+    assert result["num_pairs"] == 2 and len((tmp_path / "a.csv").read_text().splitlines()) == 3
