@@ -31,7 +31,8 @@ FIRST = results/first_evidence
 PLOT = .venv/bin/python plot.py --replace
 
 figures: .venv/installed
-	$(PLOT) $(FIRST)/eval.csv --reference results/reference/pytorch_sac_curves.csv --levels results/reference/d4pg_1e8_steps.csv
+	$(PLOT) $(FIRST)/eval.csv --output figures/curves --reference results/reference/pytorch_sac_curves.csv \
+		--levels results/reference/d4pg_1e8_steps.csv
 	$(PLOT) results/known_truth/*/sweep.json --output figures/sweep-gusty
 	$(PLOT) results/pushed/*/sweep.json --output figures/sweep-pushed
 	for task in cheetah_run walker_run ball_in_cup_catch cartpole_swingup_sparse; do \
