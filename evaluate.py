@@ -10,8 +10,9 @@ import argparse
 import os
 import sys
 
+from cli import Parser
+from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
 from errors import RunError, UsageError, report_errors
-from flags import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, Parser, video_size
 
 # What each flag counts for, and its default.
 MODES_OF_FLAGS = {
@@ -50,7 +51,7 @@ def parse_args(argv=None):
 
 def build_parser():
     """All flags; those of `MODES_OF_FLAGS` are None where they are not given."""
-    parser = Parser(usage="python evaluate.py RUN_DIR [flags]", description="Play a saved run.", allow_abbrev=False)
+    parser = Parser(usage="python evaluate.py RUN_DIR [flags]", description="Play a saved run.")
     either = {"action": argparse.BooleanOptionalAction}
     # fmt: off
     flag = parser.add_argument
@@ -61,7 +62,7 @@ def build_parser():
     flag("--sample", **either, help="draw actions from the policy (default: mode)")
     flag("--video", default=False, **either, help="record the first episode (default: no)")
     flag("--video_overlay", **either, help="show the plan (default: yes)")
-    flag("--video_size", type=video_size, help="pixels per side (default: 256)")
+    flag("--video_size", type=VIDEO_SIZE, help="pixels per side (default: 256)")
     flag("--video_camera", metavar="NAME", help="camera, by name or number (default: the task's first)")
     flag("--video_fps", type=VIDEO_FPS,
          help="frames per second, at most one per step, in real time (default: of every n-th step, at most 25)")
@@ -79,7 +80,7 @@ def build_parser():
 
 
 def load(args):
-    """(agent, environment, flags, step) of the run.
+    """(agent, environment, Config, step) of the run.
 
     Raises:
         UsageError: it cannot be played, or not in this way.
@@ -94,17 +95,23 @@ def load(args):
 
     import video
     from analysis.saved_run import load_run
-    from envs import make_env
+    from envs import CameraError, EnvError, make_env
 
     torch.set_num_threads(1)
-    agent, flags, step = load_run(args.run_dir, with_critics=args.calibration)
-    if args.calibration and flags["chunk_size"] == 1:
+    try:
+        agent, config, step = load_run(args.run_dir, with_critics=args.calibration)
+        size = args.video_size if args.video else None
+        env = make_env(config.env, config.action_repeat, size, args.video_camera)
+    except EnvError as error:
+        raise UsageError(f"{args.run_dir}: {error}") from error
+    except CameraError as error:
+        raise UsageError(f"argument --video_camera: {error}") from error
+    if args.calibration and config.chunk_size == 1:
         raise UsageError(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
-    env = make_env(flags["env"], flags["action_repeat"], args.video_size if args.video else None, args.video_camera)
     video.check_fps(env, args.video_fps)
     if args.video and (problem := video.probe_video(env, args.video_overlay)):
         raise UsageError(f"argument --video: {problem}")
-    return agent, env, flags, step
+    return agent, env, config, step
 
 
 def run(args):
@@ -114,7 +121,7 @@ def run(args):
         UsageError: the directory cannot be played.
         RunError: what is played is not finite, or a result cannot be written.
     """
-    agent, env, flags, step = load(args)
+    agent, env, config, step = load(args)
     from analysis import evaluation_file
     from analysis.style import save_figure
     from rollout import episode_seed
@@ -124,9 +131,9 @@ def run(args):
     default = os.path.join(args.run_dir, evaluation_file.NAMES[args.mode])
     output = args.output or free_name(default, endings)
     check_writable(f"{output}.json")
-    threshold = flags["confidence_threshold"] if args.confidence_threshold is None else args.confidence_threshold
+    threshold = config.confidence_threshold if args.confidence_threshold is None else args.confidence_threshold
     result = {
-        "title": f"{flags['env']}, seed {flags['seed']}, step {step}",
+        "title": f"{config.env}, seed {config.seed}, step {step}",
         "complete": False,
         "run_dir": args.run_dir,
         "step": step,
@@ -135,12 +142,12 @@ def run(args):
         "sample": args.sample or args.calibration,
         "confidence_threshold": threshold,
     }
-    print(f"{args.run_dir}: {flags['env']}, step {step}, {args.episodes} episodes", flush=True)
+    print(f"{args.run_dir}: {config.env}, step {step}, {args.episodes} episodes", flush=True)
     seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]
     play = {"sweep": play_sweep, "calibration": play_calibration}.get(args.mode, play_episodes)
     known = set(result)
     try:
-        figure = play(result, args, output, agent, env, flags, seeds)
+        figure = play(result, args, output, agent, env, config, seeds)
         result["complete"] = True
     finally:
         if set(result) != known:  # something was played
@@ -154,7 +161,7 @@ def run(args):
             print(f"wrote {output}{ending}")
 
 
-def play_episodes(result, args, output, agent, env, flags, seeds):
+def play_episodes(result, args, output, agent, env, config, seeds):
     """Play each episode and print it; record the first if that is wanted."""
     from agent.chunking import by_confidence
     from analysis.statistics import interval_text, mean_interval_name, summary
@@ -175,21 +182,21 @@ def play_episodes(result, args, output, agent, env, flags, seeds):
     print(f"{'mean':>8} {result['return']:10.2f} {result['k']:7.2f}   {interval}".rstrip())
 
 
-def play_sweep(result, args, output, agent, env, flags, seeds):
+def play_sweep(result, args, output, agent, env, config, seeds):
     """The threshold sweep: its rows, printed as they come; its picture."""
     from analysis import threshold_sweep
     from analysis.statistics import mean_interval_name
 
     rows = []
     print(threshold_sweep.header(args.episodes), flush=True)
-    for row in threshold_sweep.rows(agent, env, seeds, flags["chunk_size"], args.sample):
+    for row in threshold_sweep.rows(agent, env, seeds, config.chunk_size, args.sample):
         rows.append(row)
         result |= {"interval": mean_interval_name(args.episodes), "rows": rows}
         print(threshold_sweep.line(row), flush=True)
     return threshold_sweep.draw(result)
 
 
-def play_calibration(result, args, output, agent, env, flags, seeds):
+def play_calibration(result, args, output, agent, env, config, seeds):
     """The calibration: its pairs as CSV and its report, printed; its picture."""
     from agent.chunking import by_confidence
     from analysis import calibration
@@ -197,7 +204,7 @@ def play_calibration(result, args, output, agent, env, flags, seeds):
 
     length, pairs = by_confidence(result["confidence_threshold"]), []
     try:
-        for pair in calibration.pairs(agent, env, seeds, length, flags["discount"], args.horizon, args.pairs):
+        for pair in calibration.pairs(agent, env, seeds, length, config.discount, args.horizon, args.pairs):
             if not pairs or pair["episode"] > pairs[-1]["episode"]:
                 print(f"episode {pair['episode']}, {len(pairs)} of {args.pairs} pairs done", flush=True)
             pairs.append(pair)

@@ -12,8 +12,8 @@ from analysis import evaluation_file
 from analysis.curves import Curve, csv_curves, draw, numbers, read_rows, run_curve
 from analysis.statistics import STATISTICS
 from analysis.style import ENDINGS, save_figure
+from cli import Parser
 from errors import UsageError, report_errors
-from flags import Parser
 from storage.files import check_writable, free_name
 
 DEFAULT_OUTPUT = "exp/plots/curves"
@@ -24,7 +24,6 @@ def parse_args(argv=None):
     parser = Parser(
         usage="python plot.py RUN_DIR|EVAL_CSV|JSON ... [flags]",
         description="Draw learning curves.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "sources",

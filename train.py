@@ -7,7 +7,6 @@ python train.py --resume exp/RUN                                continue an inte
 tensorboard --logdir exp
 """
 
-import math
 import os
 import signal
 import sys
@@ -36,8 +35,8 @@ from errors import RunError, UsageError, report_errors
 from launch.process import default_num_threads, stop_signals
 from logger import Logger, check_csv
 from replay_buffer import ReplayBuffer
-from rollout import evaluate
-from storage.checkpoint import Checkpoints
+from rollout import check_finite, evaluate
+from storage.checkpoint import Checkpoints, restoring
 from storage.policy import save_policy
 from storage.run_dir import finished_steps, lock, make_run_dir, record_end, record_start, versions
 from utils import Every, choose_device, memory_limit, numpy_generator
@@ -88,7 +87,7 @@ class Workspace:
             raise UsageError(f"argument --chunk_size: {cfg.chunk_size} is longer than an episode of {longest} steps")
         self.records_video = cfg.save_video
         video.check_fps(self.eval_env, cfg.video_fps)
-        if cfg.save_video and (problem := video.probe_video(self.eval_env)):
+        if cfg.save_video and (problem := video.probe_video(self.eval_env, cfg.video_overlay)):
             warnings.warn(f"training without video: {problem}", stacklevel=1)
             self.records_video, self.eval_env = False, make_env(cfg.env, cfg.action_repeat)
         self.obs_size, self.action_size = self.env.observation_space.shape[0], self.env.action_space.shape[0]
@@ -183,16 +182,16 @@ class Workspace:
         self.episode_return, self.episode_length, self.episode_started = 0.0, 0, time.perf_counter()
         self.executor.reset()
         self.obs, _ = self.env.reset(seed=None if self.step else self.config.seed)
-        self.require_finite("the environment's observation", self.obs, self.obs.sum())
+        check_finite(self.obs, "the environment's observation", f"step {self.step}")
 
     def collect(self):
         """One environment step into the replay buffer."""
         self.step += 1
         action = self.executor(self.obs)
-        self.require_finite("the policy's action", action, action.sum())
+        check_finite(action, "the policy's action", f"step {self.step}")
         next_obs, reward, terminated, truncated, info = self.env.step(action)
-        self.require_finite("the environment's reward", reward, reward)
-        self.require_finite("the environment's observation", next_obs, next_obs.sum())
+        check_finite(reward, "the environment's reward", f"step {self.step}")
+        check_finite(next_obs, "the environment's observation", f"step {self.step}")
         self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, self.executor.steps_left)
         self.obs = next_obs
         self.episode_return += reward
@@ -292,27 +291,24 @@ class Workspace:
         if self.step > self.config.num_train_steps:
             shorter = f"argument --num_train_steps: {self.config.num_train_steps} is less than the {self.step} steps"
             raise UsageError(f"{shorter} that {self.run_dir} has done")
-        if differing := differing_flags(state["flags"], self.config):
-            path = os.path.join(self.run_dir, "args.json")
-            raise UsageError(f"{path} has other flags than the checkpoint beside it: {', '.join(differing)}")
-        check_csv(self.run_dir, self.step, state.get("rows"))
-        self.episode = state["episode"] - 1
-        self.agent.load_state_dict(state["agent"])
-        set_random_state(self.env, state["env"])
-        self.buffer.rng.bit_generator.state = state["replay"]
-        self.commit_rng.bit_generator.state = state["commit"]
+        with restoring(self.run_dir):
+            if differing := differing_flags(state["flags"], self.config):
+                path = os.path.join(self.run_dir, "args.json")
+                raise UsageError(f"{path} has other flags than the checkpoint beside it: {', '.join(differing)}")
+            self.episode = state["episode"] - 1
+            self.agent.load_state_dict(state["agent"])
+            set_random_state(self.env, state["env"])
+            self.buffer.rng.bit_generator.state = state["replay"]
+            self.commit_rng.bit_generator.state = state["commit"]
+            then, rows = dict(state["conditions"]), state["rows"]
+        check_csv(self.run_dir, self.step, rows)
         problems += [
-            f"{name} was {then} and is {self.conditions[name]}: the run will not continue bit for bit"
-            for name, then in state["conditions"].items()
-            if self.conditions[name] != then
+            f"{name} was {then.get(name)} and is {now}: the run will not continue bit for bit"
+            for name, now in self.conditions.items()
+            if then.get(name) != now
         ]
         for problem in problems:
             warnings.warn(problem, stacklevel=1)
-
-    def require_finite(self, what, values, total):
-        """Raise RunError if the sum of the values is not finite: one test instead of one per element."""
-        if not math.isfinite(total):
-            raise RunError(f"step {self.step}: {what} is not finite: {values}")
 
 
 def resolve(config):

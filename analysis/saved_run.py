@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from agent import SACAgent
-from config import as_json, differing_flags
+from config import Config, differing_flags
 from envs import make_env
 from errors import UsageError
 from storage.checkpoint import CheckpointError, Checkpoints
@@ -12,10 +12,10 @@ from storage.run_dir import read_config
 
 
 class SavedRun(NamedTuple):
-    """An agent, the flags it was trained with, and the steps it was trained for."""
+    """An agent, its configuration, and the steps it was trained for."""
 
     agent: SACAgent
-    flags: dict
+    config: Config
     step: int
 
 
@@ -50,7 +50,7 @@ def load_run(run_dir, with_critics=False):
         raise UsageError(f"{run_dir}: the policy does not fit {config.env} and the flags in args.json") from error
     if not agent.is_finite():
         raise UsageError(f"{run_dir}: the weights of the policy are not all finite")
-    return SavedRun(agent, as_json(config), step)
+    return SavedRun(agent, config, step)
 
 
 def _newest_checkpoint(run_dir, with_critics):

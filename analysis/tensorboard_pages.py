@@ -17,8 +17,8 @@ import urllib.request
 
 from PIL import Image
 
+from cli import Parser
 from errors import RunError, UsageError, report_errors
-from flags import Parser
 from storage.files import check_writable, free_name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -103,7 +103,7 @@ def run(args):
 
 def main():
     """The command line; every error is one sentence."""
-    parser = Parser(description="Take pictures of TensorBoard.", allow_abbrev=False)
+    parser = Parser(description="Take pictures of TensorBoard.")
     parser.add_argument("log_dir", metavar="DIR", help="exp, or one run")
     parser.add_argument(
         "--output",

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from analysis import evaluation_file
 from analysis.curves import Curve, aggregate, csv_curves, draw, on_common_hours, run_curve
 from errors import UsageError
-from tests.integration.test_train import ROOT
+from tests.helpers import ROOT
 
 
 def curves(*ys, x=(10, 20)):

@@ -49,7 +49,7 @@ class CountingAgent:
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
-    """Makes a workspace: 50 steps, 20 of them random, of the scripted environment with episodes of 7, 4, 9, ... steps."""
+    """Makes a workspace of 50 steps, 20 of them random; episodes of the environment have 7, 4, 9, 7, ... steps."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train_module, "SACAgent", CountingAgent)
     monkeypatch.setattr(fast_path, "install", lambda agent, compile_from: None)

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from flags import fixed_flags, parse_args
 
 from analysis.saved_run import load_run
+from cli import parse_train_args
+from config import as_json
 from errors import UsageError
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
@@ -21,23 +22,12 @@ OBS, ACTION = 3, 2
 @pytest.fixture
 def run(tmp_path, make_agent):
     """A finished run of 80 steps with a checkpoint of step 60, whose actors differ."""
-    flags = [
-        "--env",
-        ENV,
-        "--chunk_size",
-        "3",
-        "--num_train_steps",
-        "90",
-        "--num_seed_steps",
-        "20",
-        "--batch_size",
-        "16",
-    ]
-    args = vars(parse_args([*flags, "--hidden_dim", "32"]))
+    argv = f"--env {ENV} --chunk_size 3 --num_train_steps 90 --num_seed_steps 20 --batch_size 16 --hidden_dim 32"
+    args = as_json(parse_train_args(argv.split())[0])
     (tmp_path / "args.json").write_text(json.dumps({"args": args}))
     torch.manual_seed(1)
     early, late = (make_agent(OBS, ACTION, "--chunk_size", "3") for _ in range(2))
-    state = {"flags": fixed_flags(args), "agent": early.state_dict()}
+    state = {"flags": args, "agent": early.state_dict()}
     buffer = ReplayBuffer(OBS, ACTION, 100, 3, 0.99, False, "cpu", np.random.default_rng(0))
     Checkpoints(tmp_path).save(60, state, buffer)
     save_policy(tmp_path, late.actor.state_dict(), args, OBS, ACTION, step=80)
@@ -49,8 +39,8 @@ def same(actor, other):
 
 
 def test_the_policy_and_its_own_step(run):
-    agent, flags, step = load_run(str(run.path))
-    assert step == 80 and flags["chunk_size"] == 3 and same(agent.actor, run.late.actor)
+    agent, config, step = load_run(str(run.path))
+    assert step == 80 and config.chunk_size == 3 and same(agent.actor, run.late.actor)
 
 
 def test_the_checkpoint_where_critics_are_needed_or_there_is_no_policy(run):
@@ -70,12 +60,12 @@ def edit(run, **changes):
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"action_repeat": 4}, "args.json says --action_repeat 4, but its policy was trained with --action_repeat 1"),
-        ({"discount": 0.5}, "args.json says --discount 0.5, but its policy was trained with --discount 0.99"),
-        ({"env": "Pendulum-v1"}, f"args.json says --env Pendulum-v1, but its policy was trained with --env {ENV}"),
-        ({"hidden_dim": "32"}, "args.json says --hidden_dim 32"),
-        ({"chunk_size": "gone"}, "its args.json has no chunk_size, which is 3 in its policy"),
-        ({"new_flag": 1}, "args.json says --new_flag 1, which its policy does not know"),
+        ({"action_repeat": 4}, "--action_repeat is 1 there, not 4"),
+        ({"discount": 0.5}, "--discount is 0.99 there, not 0.5"),
+        ({"env": "Pendulum-v1"}, f"--env is {ENV} there, not Pendulum-v1"),
+        ({"hidden_dim": "32"}, "--hidden_dim: '32' is not a number"),
+        ({"chunk_size": "gone"}, "--chunk_size is missing"),
+        ({"new_flag": 1}, "--new_flag is a flag of another version"),
     ],
 )
 def test_flags_that_are_not_those_of_the_policy_are_named(run, with_critics, changes, sentence):
@@ -117,8 +107,8 @@ def test_an_agent_of_other_types_is_refused(run, agent):
 
 
 def test_flags_that_make_no_agent_are_refused(run):
-    wrong = run.args | {"hidden_dim": "wide"}
-    edit(run, hidden_dim="wide")
+    wrong = run.args | {"env": "CartPole-v1"}  # whose actions are not real numbers
+    edit(run, env="CartPole-v1")
     save_policy(run.path, run.late.actor.state_dict(), wrong, OBS, ACTION, step=80)
     with pytest.raises(UsageError, match="cannot be played with the flags in its args.json"):
         load_run(str(run.path))
