@@ -37,16 +37,19 @@ class Batch(NamedTuple):
 
 
 class ReplayBuffer:
-    """A ring of rows [obs | action | reward | left], float32.
+    """A ring of rows [obs | action | planned | reward | left], float32.
 
-    A row is a step, with left = steps left in the executed plan, this one included (>= 1), or an end mark, with
-    obs = the observation after the last step and left = 0, or -1 if the environment terminated there. The newest
-    step is always followed by an end mark; the next step of the episode overwrites it. So the next observation
-    stands in the next row, and no window can cross an episode's end or the ring's write position.
+    A row is a step, with left = steps left in the executed plan, this one included (>= 1), and planned = 1 if that plan
+    is the policy's, 0 if it is a held random action: such a sequence is committed to like a plan, but a confidence must
+    not learn from it. They are two numbers because windows ask for the one and open-loop states for both.
+
+    Or a row is an end mark, with obs = the observation after the last step and left = 0, or -1 if the environment
+    terminated there. The newest step is always followed by an end mark; the next step of the episode overwrites it. So
+    the next observation stands in the next row, and no window can cross an episode's end or the ring's write position.
 
     Args:
         obs_size, action_size: O, A.
-        capacity: rows: one a step and one an episode.
+        capacity: rows: one per step and one per episode.
         chunk_size: h, the longest window.
         discount: gamma.
         committed_windows: cut windows at the end of the executed plan as well.
@@ -58,7 +61,7 @@ class ReplayBuffer:
         self.obs_size, self.action_size, self.capacity = obs_size, action_size, capacity
         self.chunk_size, self.committed_windows = chunk_size, committed_windows
         self.device, self.rng = torch.device(device), rng
-        self.rows = np.zeros((capacity, obs_size + action_size + 2), np.float32)
+        self.rows = np.zeros((capacity, obs_size + action_size + 3), np.float32)
         self.num_rows = 0  # written for good so far; the next step is row number num_rows, at num_rows % capacity
         self.size = 0  # rows in use, the newest end mark included
         self._offsets = np.arange(chunk_size + 1)
@@ -67,9 +70,9 @@ class ReplayBuffer:
     @staticmethod
     def num_bytes(obs_size, action_size, capacity):
         """Memory that the ring takes."""
-        return 4 * (obs_size + action_size + 2) * capacity
+        return 4 * (obs_size + action_size + 3) * capacity
 
-    def add(self, obs, action, reward, next_obs, terminated, truncated, steps_left=1):
+    def add(self, obs, action, reward, next_obs, terminated, truncated, steps_left=1, planned=True):
         """Append a step.
 
         Args:
@@ -79,10 +82,12 @@ class ReplayBuffer:
             terminated: the next state has no future; its value is zero.
             truncated: the episode ends here all the same.
             steps_left: in the executed plan, this step included.
+            planned: whether the policy made that plan.
         """
         row = self.rows[self.num_rows % self.capacity]
         row[: self.obs_size] = obs
-        row[self.obs_size : -2] = action
+        row[self.obs_size : -3] = action
+        row[-3] = planned
         row[-2] = reward
         row[-1] = steps_left
         self.num_rows += 1
@@ -100,7 +105,7 @@ class ReplayBuffer:
         """
         h, obs_size = self.chunk_size, self.obs_size
         starts = self._draw_steps(batch_size)
-        rows = self.rows.take((starts[:, None] + self._offsets) % self.capacity, axis=0)  # (B, h + 1, O + A + 2)
+        rows = self.rows.take((starts[:, None] + self._offsets) % self.capacity, axis=0)  # (B, h + 1, O + A + 3)
         left = rows[:, :, -1]
 
         available = (left < 1).argmax(1)  # steps up to the first end mark; 0 if there is none: h or more
@@ -108,13 +113,13 @@ class ReplayBuffer:
         if self.committed_windows:
             available = np.minimum(available, left[:, 0])
         prefix_length = 1 + (self.rng.random(batch_size) * available).astype(np.int64)  # (B,)
-        following = rows[np.arange(batch_size), prefix_length]  # (B, O + A + 2)
+        following = rows[np.arange(batch_size), prefix_length]  # (B, O + A + 3)
         inside = self._offsets[:-1] < prefix_length[:, None]  # (B, h)
 
         # One array, and so one transfer, for all windows: (B, O + hA + O + 3)
         window = np.empty((batch_size, 2 * obs_size + h * self.action_size + 3), np.float32)
         window[:, :obs_size] = rows[:, 0, :obs_size]
-        window[:, obs_size : -obs_size - 3] = rows[:, :-1, obs_size:-2].reshape(batch_size, -1)
+        window[:, obs_size : -obs_size - 3] = rows[:, :-1, obs_size:-3].reshape(batch_size, -1)
         window[:, -obs_size - 3 : -3] = following[:, :obs_size]
         window[:, -3] = (rows[:, :-1, -2] * self._discounts[:-1] * inside).sum(1)
         window[:, -2] = self._discounts[prefix_length] * (following[:, -1] >= 0)
@@ -139,7 +144,8 @@ class ReplayBuffer:
         # left of the steps 1..h+1 before; what precedes an episode's first step is an end mark, (R, h + 1)
         left = self.rows[(index[:, None] - 1 - np.arange(h + 1)) % self.capacity, -1]
         steps = 1 + (left[:, 1:] <= 1).argmax(1)  # back to the newest plan made before, (R,)
-        steps[(self.rows[index % self.capacity, -1] < 1) | (left[:, 0] < 1) | (steps == h)] = 0
+        planned = self.rows[(index - 1) % self.capacity, -3] == 1  # as all steps of that plan
+        steps[(self.rows[index % self.capacity, -1] < 1) | (left[:, 0] < 1) | (steps == h) | ~planned] = 0
         states = np.empty((count, 2 * obs_size + 1), np.float32)
         states[:, :obs_size] = self.rows[(index - steps) % self.capacity, :obs_size]
         states[:, obs_size:-1] = self.rows[index % self.capacity, :obs_size]
@@ -152,7 +158,7 @@ class ReplayBuffer:
         return range(max(since, self.num_rows - self.size), self.num_rows)
 
     def read(self, numbers):
-        """The rows of a range of numbers, (len(numbers), O + A + 2)."""
+        """The rows of a range of numbers, (len(numbers), O + A + 3)."""
         return self.rows.take(np.asarray(numbers) % self.capacity, axis=0)
 
     def restore(self, numbers, rows):

@@ -192,7 +192,8 @@ class Workspace:
         next_obs, reward, terminated, truncated, info = self.env.step(action)
         check_finite(reward, "the environment's reward", f"step {self.step}")
         check_finite(next_obs, "the environment's observation", f"step {self.step}")
-        self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, self.executor.steps_left)
+        steps_left, planned = self.executor.steps_left, self.step > self.config.num_seed_steps
+        self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, steps_left, planned)
         self.obs = next_obs
         self.episode_return += reward
         self.episode_length += 1

@@ -13,12 +13,14 @@ def make_buffer(capacity=1000, h=4, committed=False, seed=0):
     return ReplayBuffer(1, 1, capacity, h, DISCOUNT, committed, "cpu", np.random.default_rng(seed))
 
 
-def fill(buffer, num_steps, episode_length=None, terminated=False, first=0, steps_left=lambda t: 1):
+def fill(buffer, num_steps, episode_length=None, terminated=False, first=0, steps_left=lambda t: 1, planned=True):
     """Steps first..first + num_steps - 1; the observation after step t is t + 0.5 at an episode's end, else t + 1."""
     for t in range(first, first + num_steps):
         end = episode_length is not None and (t + 1) % episode_length == 0
         next_obs = t + 0.5 if end else t + 1
-        buffer.add([t], [100 + t], 10 + t, [next_obs], end and terminated, end and not terminated, steps_left(t))
+        buffer.add(
+            [t], [100 + t], 10 + t, [next_obs], end and terminated, end and not terminated, steps_left(t), planned
+        )
 
 
 def check_windows(batch, last_of, terminated=False):
@@ -120,6 +122,25 @@ def test_reached_states_are_recent_and_inside_plans(capacity, num_steps):
     assert min(seen) >= num_steps - 1.15 * RECENT_STEPS  # every tenth row is an end mark
 
 
+def test_held_random_actions_are_no_plans():
+    """40 steps of held actions, then plans of 4: committed windows take both, open-loop states the plans alone."""
+    buffer = make_buffer(committed=True)
+    fill(buffer, 40, steps_left=lambda t: 4 - t % 4, planned=False)
+    batch = buffer.sample(4000)
+    assert (batch.reached.prefix_length == 0).all()
+    t, j = batch.obs[:, 0].long(), batch.prefix_length
+    assert (j <= 4 - t % 4).all() and set(j.tolist()) == {1, 2, 3, 4}
+    fill(buffer, 40, first=40, steps_left=lambda t: 4 - t % 4)
+    restored = make_buffer(committed=True)
+    numbers = buffer.live_rows()
+    restored.restore(numbers, buffer.read(numbers))
+    for ring in (buffer, restored):
+        reached = ring.sample(4000).reached
+        counts = reached.prefix_length > 0
+        assert set(reached.planned_at[counts, 0].tolist()) == set(range(40, 80, 4))
+        assert set(reached.obs[counts, 0].tolist()) == set(range(40, 80)) - set(range(40, 80, 4))
+
+
 def test_where_no_plan_can_be_continued_nothing_counts():
     buffer = make_buffer()
     fill(buffer, 30, episode_length=1)
@@ -128,7 +149,7 @@ def test_where_no_plan_can_be_continued_nothing_counts():
 
 def test_a_step_takes_one_row_of_four_bytes_a_number():
     buffer = ReplayBuffer(17, 6, 1000, 5, DISCOUNT, False, "cpu", np.random.default_rng())
-    assert buffer.rows.nbytes == 1000 * 4 * (17 + 6 + 2)
+    assert buffer.rows.nbytes == 1000 * 4 * (17 + 6 + 3)
 
 
 def test_samples_follow_the_generator():

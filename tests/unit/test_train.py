@@ -131,10 +131,11 @@ def test_collection_executes_plans_and_replays_every_step(workspace, monkeypatch
     while step < 50:
         episode += 1
         for t in range(min(episode_length(episode), 50 - step)):
-            obs, action, reward, next_obs, terminated, truncated, steps_left = added[step][:7]
+            obs, action, reward, next_obs, terminated, truncated, steps_left, planned = added[step]
             assert obs[0] == t and next_obs[0] == t + 1 and reward == 100 * episode + t + 1
             done = t + 1 == episode_length(episode)
             assert (terminated, truncated) == (done and episode % 3 == 2, done and episode % 3 != 2)
+            assert planned == (step >= 20)
             if step < 20:  # random: one action for 3 steps
                 assert steps_left == 3 - t % 3 and (t % 3 == 0 or (action == added[step - 1][1]).all())
             else:  # the fourth episode begins at step 20
