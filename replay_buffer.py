@@ -11,6 +11,9 @@ RECENT_STEPS = 5000
 # A batch has one state inside a plan for so many windows. The confidence head is small and learns at a higher rate:
 # more of them would cost time in the actor's and critics' passes without need.
 RECENT_SHARE = 4
+# A ring has to hold at least so many rows more than a chunk has steps: an open-loop state is found by h + 1 rows before
+# it, and beside these stand its own row, the newest step and the end mark that follows it.
+MARGIN = 4
 
 
 class OpenLoopStates(NamedTuple):
@@ -55,9 +58,14 @@ class ReplayBuffer:
         committed_windows: cut windows at the end of the executed plan as well.
         device: where batches go.
         rng: numpy Generator of the sampling.
+
+    Raises:
+        ValueError: capacity is below h + MARGIN.
     """
 
     def __init__(self, obs_size, action_size, capacity, chunk_size, discount, committed_windows, device, rng):
+        if capacity < chunk_size + MARGIN:
+            raise ValueError(f"a capacity of {capacity} is below chunk_size + {MARGIN} = {chunk_size + MARGIN}")
         self.obs_size, self.action_size, self.capacity = obs_size, action_size, capacity
         self.chunk_size, self.committed_windows = chunk_size, committed_windows
         self.device, self.rng = torch.device(device), rng

@@ -147,6 +147,23 @@ def test_where_no_plan_can_be_continued_nothing_counts():
     assert (buffer.sample(64).reached.prefix_length == 0).all()
 
 
+@pytest.mark.parametrize("h", [1, 4])
+def test_a_ring_too_small_for_its_chunks_is_refused(h):
+    make_buffer(capacity=h + 4, h=h)
+    with pytest.raises(ValueError, match=f"{h + 3} .* {h + 4}"):
+        make_buffer(capacity=h + 3, h=h)
+
+
+@pytest.mark.parametrize("h", [2, 3, 5])
+def test_the_smallest_ring_gives_right_open_loop_states(h):
+    buffer = make_buffer(capacity=h + 4, h=h)
+    for t in range(60):
+        fill(buffer, 1, first=t, steps_left=lambda t: h - t % h)
+        reached = buffer.sample(256).reached
+        for s, j, obs in zip(reached.planned_at[:, 0], reached.prefix_length, reached.obs[:, 0], strict=True):
+            assert j == 0 or (s % h == 0 and obs == s + j)
+
+
 def test_a_step_takes_one_row_of_four_bytes_a_number():
     buffer = ReplayBuffer(17, 6, 1000, 5, DISCOUNT, False, "cpu", np.random.default_rng())
     assert buffer.rows.nbytes == 1000 * 4 * (17 + 6 + 3)
