@@ -91,7 +91,17 @@ class ReplayBuffer:
             truncated: the episode ends here all the same.
             steps_left: in the executed plan, this step included.
             planned: whether the policy made that plan.
+
+        Raises:
+            ValueError: obs, next_obs or action has another shape; numpy would repeat a single number silently.
         """
+        for name, value, size in (
+            ("obs", obs, self.obs_size),
+            ("next_obs", next_obs, self.obs_size),
+            ("action", action, self.action_size),
+        ):
+            if np.shape(value) != (size,):
+                raise ValueError(f"{name} has shape {np.shape(value)} instead of {(size,)}")
         row = self.rows[self.num_rows % self.capacity]
         row[: self.obs_size] = obs
         row[self.obs_size : -3] = action

@@ -164,6 +164,20 @@ def test_the_smallest_ring_gives_right_open_loop_states(h):
             assert j == 0 or (s % h == 0 and obs == s + j)
 
 
+@pytest.mark.parametrize(
+    "name, shape", [("obs", (1,)), ("next_obs", (1,)), ("action", (1,)), ("obs", (3, 1)), ("action", ()), ("obs", (4,))]
+)
+def test_another_shape_is_refused(name, shape):
+    buffer = ReplayBuffer(3, 2, 100, 4, DISCOUNT, False, "cpu", np.random.default_rng())
+    step = {"obs": np.zeros(3), "action": np.zeros(2), "reward": 0.0, "next_obs": np.zeros(3)}
+    buffer.add(**step, terminated=False, truncated=False)
+    with pytest.raises(ValueError) as caught:
+        buffer.add(**step | {name: np.ones(shape)}, terminated=False, truncated=False)
+    expected = (2,) if name == "action" else (3,)
+    assert str(caught.value) == f"{name} has shape {shape} instead of {expected}"
+    assert buffer.num_rows == 1
+
+
 def test_a_step_takes_one_row_of_four_bytes_a_number():
     buffer = ReplayBuffer(17, 6, 1000, 5, DISCOUNT, False, "cpu", np.random.default_rng())
     assert buffer.rows.nbytes == 1000 * 4 * (17 + 6 + 3)
