@@ -61,8 +61,8 @@ def install(agent, compile_from):
         return {"critic": torch.autograd.grad(loss, parameters["critic"])}, metrics
 
     @compiled
-    def actor_gradients(batch, prefix_length, noise):
-        losses, metrics = agent.actor_losses(batch, prefix_length, noise)
+    def actor_gradients(batch, prefix_length, noise, confidence_noise):
+        losses, metrics = agent.actor_losses(batch, prefix_length, noise, confidence_noise)
         return {name: torch.autograd.grad(loss, parameters[name]) for name, loss in losses.items()}, metrics
 
     def replacement(update, gradients_of):

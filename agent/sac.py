@@ -111,7 +111,8 @@ class SACAgent:
         if self.num_updates % self.config.actor_update_frequency == 0:
             prefix_length = self._random_prefix_length(batch_size)
             noise = self._noise(batch_size, self.update_generator)
-            metrics |= self.update_actor(batch, prefix_length, noise)
+            confidence_noise = self._confidence_noise(batch.reached) if self.chunk_size > 1 else None
+            metrics |= self.update_actor(batch, prefix_length, noise, confidence_noise)
         if self.num_updates % self.config.critic_target_update_frequency == 0:
             self._update_target()
         return metrics
@@ -122,14 +123,14 @@ class SACAgent:
         self._descend("critic", loss)
         return metrics
 
-    def update_actor(self, batch, prefix_length, noise):
+    def update_actor(self, batch, prefix_length, noise, confidence_noise):
         """One step on each of `actor_losses`; their metrics."""
-        losses, metrics = self.actor_losses(batch, prefix_length, noise)
+        losses, metrics = self.actor_losses(batch, prefix_length, noise, confidence_noise)
         for name, loss in losses.items():
             self._descend(name, loss)
         return metrics
 
-    def actor_losses(self, batch, prefix_length, noise):
+    def actor_losses(self, batch, prefix_length, noise, confidence_noise):
         """Losses of an actor update by the name of their optimizer, all at the same weights; their metrics."""
         losses = {}
         losses["actor"], metrics = self.actor_loss(batch.obs, prefix_length, noise)
@@ -137,7 +138,7 @@ class SACAgent:
             losses["temperature"], more = self.temperature_loss(metrics["entropy"])
             metrics |= more
         if self.chunk_size > 1:
-            losses["confidence"], more = self.confidence_loss(batch.reached, noise[: len(batch.reached.obs), 0])
+            losses["confidence"], more = self.confidence_loss(batch.reached, confidence_noise)
             metrics |= more
         return losses, metrics
 
@@ -282,6 +283,11 @@ class SACAgent:
         """Standard normal, (B, h, A)."""
         shape = (batch_size, self.chunk_size, self.action_size)
         return torch.randn(shape, generator=generator, device=self.device)
+
+    def _confidence_noise(self, reached):
+        """Standard normal, (R, A)."""
+        shape = (len(reached.obs), self.action_size)
+        return torch.randn(shape, generator=self.update_generator, device=self.device)
 
     def _random_prefix_length(self, batch_size):
         """j, uniform in 1..h, (B,)."""

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -150,106 +151,146 @@ def looped_q(critic, c, obs, actions, j):
     return plain_q(critic, c, torch.cat([obs, kept])[None], F.one_hot(torch.tensor([j - 1]), h), True)[0]
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.9, 1.0])
-def test_prefix_update_equals_the_formulas(make_agent, threshold):
-    """One update at h = 3: critic, actor, correlation, confidence head and temperature."""
-    h, gamma, alpha, margin = 3, 0.9, 0.1, 1.0
-    flags = f"--chunk_size 3 --discount 0.9 --confidence_threshold {threshold} --confidence_margin {margin}"
-    agent = make_agent(O, A, *flags.split())
+H, GAMMA, ALPHA, MARGIN = 3, 0.9, 0.1, 1.0
+
+
+@pytest.fixture(params=[0.0, 0.9, 1.0])
+def update(request, make_agent):
+    """One update at h = 3: the agent after it, its parameters before, and all that went into it."""
+    flags = f"--chunk_size {H} --discount {GAMMA} --init_temperature {ALPHA} --confidence_margin {MARGIN}"
+    agent = make_agent(O, A, *flags.split(), "--confidence_threshold", str(request.param))
     with torch.no_grad():  # otherwise all confidences are equal
         agent.actor.confidence.layers[1].weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
-    actor, critic = clone_parameters(agent.actor), clone_parameters(agent.critic)
-    target = copy.deepcopy(critic)
-    batch, generator = make_batch(h, gamma), draws(agent)
-    metrics = agent.update(batch)
+    generator, batch = draws(agent), make_batch(H, GAMMA)
+    before = SimpleNamespace(threshold=request.param, agent=agent, batch=batch)
+    before.actor, before.critic = clone_parameters(agent.actor), clone_parameters(agent.critic)
+    before.critic_noise = torch.randn(B, H, A, generator=generator)
+    before.prefix_length = torch.randint(1, H + 1, (B,), generator=generator)
+    before.actor_noise = torch.randn(B, H, A, generator=generator)
+    before.confidence_noise = torch.randn(6, A, generator=generator)
+    before.metrics = agent.update(batch)
+    before.critic_after = clone_parameters(agent.critic)  # what the actor's losses see
+    assert torch.equal(agent.update_generator.get_state(), generator.get_state())
+    return before
 
-    def evaluate(obs, z, combine):
-        actions, log_prob, logits = looped_sample(agent, actor, obs, z)
-        c = torch.sigmoid(logits)
-        k = 1
-        while k < h and c[k - 1] >= threshold:
-            k += 1
-        q = combine([looped_q(target, i, obs, actions, k) for i in (0, 1)])
-        return q - alpha * sum(gamma**i * log_prob[i] for i in range(k)), k
 
-    # Critic
-    z = torch.randn(B, h, A, generator=generator)
-    lengths = set()
+def looped_value(update, obs, z):
+    """V(s) of one state by the target critics, which are the critics still, and the executed length."""
+    actions, log_prob, logits = looped_sample(update.agent, update.actor, obs, z)
+    c = torch.sigmoid(logits)
+    k = 1
+    while k < H and c[k - 1] >= update.threshold:
+        k += 1
+    q = min(looped_q(update.critic, i, obs, actions, k) for i in (0, 1))
+    return q - ALPHA * sum(GAMMA**i * log_prob[i] for i in range(k)), k
+
+
+def test_critic_update_equals_the_formulas(update):
+    batch, critic, y, lengths = update.batch, update.critic, [], set()
     with torch.no_grad():
-        y = []
         for b in range(B):
-            value, k = evaluate(batch.next_obs[b], z[b], min)
+            value, k = looped_value(update, batch.next_obs[b], update.critic_noise[b])
             y.append(batch.reward[b] + batch.discount[b] * value)
             lengths.add(k)
-    assert lengths == {0.0: {3}, 1.0: {1}}.get(threshold, {1, 2, 3})
+    assert lengths == {0.0: {3}, 1.0: {1}}.get(update.threshold, {1, 2, 3})
     loss = 0
     for b in range(B):
         for c in (0, 1):
             q = looped_q(critic, c, batch.obs[b], batch.actions[b], int(batch.prefix_length[b]))
             loss = loss + (q - y[b]) ** 2 / B
-    assert metrics["critic_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert update.metrics["critic_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
     optimizer = torch.optim.Adam(critic.values(), 3e-4)
     loss.backward()
     optimizer.step()
-    assert_same(critic, agent.critic)
+    assert_same(critic, update.agent.critic)
 
-    # Actor and temperature, with the updated critic
-    j = torch.randint(1, h + 1, (B,), generator=generator)
-    z = torch.randn(B, h, A, generator=generator)
-    actor_loss, entropy = 0, 0
+
+def looped_actor_loss(update):
+    """The actor's loss and the entropy per executed step."""
+    loss, entropy = 0, 0
     for b in range(B):
-        actions, log_prob, _ = looped_sample(agent, actor, batch.obs[b], z[b])
-        n = int(j[b])
-        q = torch.minimum(*(looped_q(critic, c, batch.obs[b], actions, n) for c in (0, 1)))
-        actor_loss = actor_loss + (alpha * sum(gamma**i * log_prob[i] for i in range(n)) - q) / B
+        actions, log_prob, _ = looped_sample(update.agent, update.actor, update.batch.obs[b], update.actor_noise[b])
+        n = int(update.prefix_length[b])
+        q = torch.minimum(*(looped_q(update.critic_after, c, update.batch.obs[b], actions, n) for c in (0, 1)))
+        loss = loss + (ALPHA * sum(GAMMA**i * log_prob[i] for i in range(n)) - q) / B
         entropy = entropy - sum(log_prob[:n]).detach() / n / B
+    return loss, entropy
 
-    # Confidence: the planned action and a fresh one, with the same noise, under Q(s', a_1)
-    def soft_q(row, obs, index, noise):
-        mean, log_std, _ = plain_actor(agent, actor, obs)
-        policy = TransformedDistribution(Normal(mean[index], log_std[index].exp()), TanhTransform(cache_size=1))
-        action = torch.tanh(mean[index] + log_std[index].exp() * noise)
-        chunk = torch.cat([action[None], torch.ones(h - 1, A)])
-        q = torch.stack([looped_q(critic, c, batch.reached.obs[row], chunk, 1) for c in (0, 1)])
-        return q - alpha * policy.log_prob(action).sum()
 
-    advantages = {}
-    for row in (1, 2, 4, 5):
-        p = int(batch.reached.prefix_length[row])
-        planned_at, obs = batch.reached.planned_at[row], batch.reached.obs[row]
-        with torch.no_grad():
-            advantages[row] = soft_q(row, planned_at, p, z[row, 0]) - soft_q(row, obs, 0, z[row, 0])
+def soft_q(update, row, obs, index):
+    """Q_c(s', a) - alpha log pi(a | obs) of one row, a being step `index` + 1 of the chunk at obs, (C,)."""
+    mean, log_std, _ = plain_actor(update.agent, update.actor, obs)
+    policy = TransformedDistribution(Normal(mean[index], log_std[index].exp()), TanhTransform(cache_size=1))
+    action = torch.tanh(mean[index] + log_std[index].exp() * update.confidence_noise[row])
+    chunk = torch.cat([action[None], torch.ones(H - 1, A)])
+    q = torch.stack([looped_q(update.critic_after, c, update.batch.reached.obs[row], chunk, 1) for c in (0, 1)])
+    return q - ALPHA * policy.log_prob(action).sum()
+
+
+def looped_advantages(update):
+    """A_j of both critics, of the rows that count: the planned action and a fresh one, with the same noise."""
+    reached, advantages = update.batch.reached, {}
+    with torch.no_grad():
+        for row in (1, 2, 4, 5):
+            planned = soft_q(update, row, reached.planned_at[row], int(reached.prefix_length[row]))
+            advantages[row] = planned - soft_q(update, row, reached.obs[row], 0)
+    return advantages
+
+
+def looped_delta(advantages):
     disagreement = math.sqrt(sum((q1 - q2) ** 2 / 2 for q1, q2 in advantages.values()) / 4)
-    delta = margin * max(disagreement, alpha * A / 2)
-    assert metrics["confidence_delta"].item() == pytest.approx(delta, rel=1e-3)
-    confidence_loss, seen = 0, {1: [], 2: []}
+    return MARGIN * max(disagreement, ALPHA * A / 2)
+
+
+def looped_confidence_loss(update):
+    """The loss; of each p = 1, 2 the advantages and labels of its rows."""
+    reached, advantages = update.batch.reached, looped_advantages(update)
+    delta = looped_delta(advantages)
+    loss, seen = 0, {1: [], 2: []}
     for row, advantage in advantages.items():
-        p, planned_at = int(batch.reached.prefix_length[row]), batch.reached.planned_at[row]
+        p = int(reached.prefix_length[row])
         label = (advantage >= -delta).float().mean()
         seen[p].append((advantage, label))
-        probability = torch.sigmoid(plain_actor(agent, actor, planned_at)[2][p - 1])
-        confidence_loss = confidence_loss - (label * probability.log() + (1 - label) * (1 - probability).log()) / 4
+        probability = torch.sigmoid(plain_actor(update.agent, update.actor, reached.planned_at[row])[2][p - 1])
+        loss = loss - (label * probability.log() + (1 - label) * (1 - probability).log()) / 4
+    return loss, seen
+
+
+def test_confidence_metrics_equal_the_formulas(update):
+    metrics = update.metrics
+    assert metrics["confidence_delta"].item() == pytest.approx(looped_delta(looped_advantages(update)), rel=1e-3)
+    loss, seen = looped_confidence_loss(update)
+    assert metrics["confidence_loss"].item() == pytest.approx(loss.item(), rel=1e-4)
     for p in (1, 2):
         advantages = torch.stack([advantage for advantage, _ in seen[p]])
         expected = advantages.mean(), advantages.std(unbiased=False), sum(label for _, label in seen[p]) / 2
         for name, value in zip(("advantage_mean", "advantage_std", "label"), expected, strict=True):
             assert metrics[name][p - 1].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-5)
-    assert metrics["actor_loss"].item() == pytest.approx(actor_loss.item(), rel=1e-4)
-    assert metrics["confidence_loss"].item() == pytest.approx(confidence_loss.item(), rel=1e-4)
+
+
+def test_actor_update_equals_the_formulas(update):
+    """Policy, correlation and confidence head, with the updated critic."""
+    actor, (actor_loss, _) = update.actor, looped_actor_loss(update)
+    confidence_loss, _ = looped_confidence_loss(update)
+    assert update.metrics["actor_loss"].item() == pytest.approx(actor_loss.item(), rel=1e-4)
     head = [actor[name] for name in actor if name.startswith("confidence.")]
     others = [actor[name] for name in actor if not name.startswith("confidence.")]
     optimizer = torch.optim.Adam([{"params": others}, {"params": head, "lr": 1e-3}], 3e-4)
     (actor_loss + confidence_loss).backward()
     optimizer.step()
-    assert_same(actor, agent.actor)
-    log_alpha = torch.tensor(math.log(alpha), requires_grad=True)
+    assert_same(actor, update.agent.actor)
+
+
+def test_temperature_update_equals_the_formulas(update):
+    _, entropy = looped_actor_loss(update)
+    log_alpha = torch.tensor(math.log(ALPHA), requires_grad=True)
     optimizer = torch.optim.Adam([log_alpha], 3e-4)
-    alpha_loss = log_alpha.exp() * (entropy - -A)
-    assert metrics["entropy"].item() == pytest.approx(entropy.item(), rel=1e-5)
-    assert metrics["alpha_loss"].item() == pytest.approx(alpha_loss.item(), rel=1e-5)
-    alpha_loss.backward()
+    loss = log_alpha.exp() * (entropy - -A)
+    assert update.metrics["entropy"].item() == pytest.approx(entropy.item(), rel=1e-5)
+    assert update.metrics["alpha_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+    loss.backward()
     optimizer.step()
-    assert agent.log_alpha.item() == pytest.approx(log_alpha.item(), rel=1e-6)
+    assert update.agent.log_alpha.item() == pytest.approx(log_alpha.item(), rel=1e-6)
 
 
 def test_confidence_loss_does_not_touch_the_policy(make_agent):
