@@ -311,9 +311,6 @@ def check_together(config):
             f"argument --batch_size: {config.batch_size} is more than --replay_buffer_capacity "
             f"{config.replay_buffer_capacity}"
         )
-    capacity, shortest = config.replay_buffer_capacity, config.chunk_size + 4
-    if capacity < shortest:
-        raise UsageError(f"argument --replay_buffer_capacity: {capacity} is less than --chunk_size + 4 = {shortest}")
     if config.actor_log_std_bounds[0] >= config.actor_log_std_bounds[1]:
         raise UsageError("argument --actor_log_std_bounds: LOW must be less than HIGH")
 

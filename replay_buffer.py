@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from utils import memory_limit
+
 # Labels of the confidences have to be about plans of the present policy, and a plan some thousand updates old is one of
 # another policy. 5000 steps still are five episodes of DM Control, so that a batch is not of one episode.
 RECENT_STEPS = 5000
@@ -60,12 +62,15 @@ class ReplayBuffer:
         rng: numpy Generator of the sampling.
 
     Raises:
-        ValueError: capacity is below h + MARGIN.
+        ValueError: capacity is below h + MARGIN, or more than this machine's memory.
     """
 
     def __init__(self, obs_size, action_size, capacity, chunk_size, discount, committed_windows, device, rng):
         if capacity < chunk_size + MARGIN:
             raise ValueError(f"a capacity of {capacity} is below chunk_size + {MARGIN} = {chunk_size + MARGIN}")
+        size, limit = self.num_bytes(obs_size, action_size, capacity), memory_limit()
+        if limit is not None and size > limit:
+            raise ValueError(f"{capacity:,} steps take {size / 1e9:,.1f} GB of memory; there are {limit / 1e9:,.1f} GB")
         self.obs_size, self.action_size, self.capacity = obs_size, action_size, capacity
         self.chunk_size, self.committed_windows = chunk_size, committed_windows
         self.device, self.rng = torch.device(device), rng

@@ -34,12 +34,12 @@ from envs import CameraError, EnvError, make_env, max_episode_steps, random_stat
 from errors import RunError, UsageError, report_errors
 from launch.process import default_num_threads, stop_signals
 from logger import Logger, check_csv
-from replay_buffer import ReplayBuffer
+from replay_buffer import MARGIN, ReplayBuffer
 from rollout import check_finite, evaluate
 from storage.checkpoint import Checkpoints, restoring
 from storage.policy import save_policy
 from storage.run_dir import finished_steps, lock, make_run_dir, record_end, record_start, versions
-from utils import Every, choose_device, memory_limit, numpy_generator
+from utils import Every, choose_device, numpy_generator
 
 
 class Workspace:
@@ -104,23 +104,20 @@ class Workspace:
     def make_replay_buffer(self):
         """The replay buffer, no larger than a run can fill."""
         cfg = self.config
-        capacity = min(cfg.replay_buffer_capacity, 2 * cfg.num_train_steps + 1)  # two rows for an episode of one step
-        size, limit = ReplayBuffer.num_bytes(self.obs_size, self.action_size, capacity), memory_limit()
-        if limit is not None and size > limit:
-            raise UsageError(
-                f"argument --replay_buffer_capacity: {capacity:,} steps of {cfg.env} take {size / 1e9:,.1f} GB of "
-                f"memory; there are {limit / 1e9:,.1f} GB"
+        most = max(2 * cfg.num_train_steps + 1, cfg.chunk_size + MARGIN)  # two rows for an episode of one step
+        try:
+            self.buffer = ReplayBuffer(
+                self.obs_size,
+                self.action_size,
+                min(cfg.replay_buffer_capacity, most),
+                cfg.chunk_size,
+                cfg.discount,
+                cfg.windows == "committed",
+                self.device,
+                numpy_generator(cfg.seed, "replay"),
             )
-        self.buffer = ReplayBuffer(
-            self.obs_size,
-            self.action_size,
-            capacity,
-            cfg.chunk_size,
-            cfg.discount,
-            cfg.windows == "committed",
-            self.device,
-            numpy_generator(cfg.seed, "replay"),
-        )
+        except ValueError as error:
+            raise UsageError(f"argument --replay_buffer_capacity: {error}") from error
 
     def train(self):
         """Collect, update, evaluate, log and checkpoint until the run has its length.
@@ -192,8 +189,8 @@ class Workspace:
         next_obs, reward, terminated, truncated, info = self.env.step(action)
         check_finite(reward, "the environment's reward", f"step {self.step}")
         check_finite(next_obs, "the environment's observation", f"step {self.step}")
-        steps_left, planned = self.executor.steps_left, self.step > self.config.num_seed_steps
-        self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, steps_left, planned)
+        steps_left = self.executor.steps_left
+        self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, steps_left, self.is_planned)
         self.obs = next_obs
         self.episode_return += reward
         self.episode_length += 1
@@ -203,7 +200,8 @@ class Workspace:
 
     def plan(self, obs):
         """The policy's plan, or while seed steps are collected one random action, held for the whole chunk."""
-        if self.step > self.config.num_seed_steps:
+        self.is_planned = self.step > self.config.num_seed_steps
+        if self.is_planned:
             return self.agent.plan(obs, sample=True)
         h = self.config.chunk_size
         return Plan(np.tile(self.env.action_space.sample(), (h, 1)), np.ones(h, np.float32))

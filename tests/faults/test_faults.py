@@ -416,7 +416,7 @@ def test_more_memory_than_there_is(tmp_path):
     result = train(tmp_path, *flags, "--no-save_video")
     assert result.returncode == 2
     (sentence,) = result.stderr.splitlines()
-    assert re.search(r"--replay_buffer_capacity: .* take 24,000.0 GB of memory; there are [\d.,]+ GB", sentence)
+    assert re.search(r"--replay_buffer_capacity: .* take 28,000.0 GB of memory; there are [\d.,]+ GB", sentence)
     assert os.listdir(tmp_path) == []
 
 

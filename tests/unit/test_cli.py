@@ -28,7 +28,7 @@ REFUSED = {
     "discount": ["-0.1", "1", "nan"],
     "batch_size": ["0", "2000000"],
     "updates_per_step": ["0", "-1", "nan", "1e308"],
-    "replay_buffer_capacity": ["1", "0", "8 --batch_size 4"],
+    "replay_buffer_capacity": ["1", "0"],
     "init_temperature": ["0", "-1"],
     "target_entropy": ["nan", "inf"],
     "actor_lr": ["0", "-1e-3", "nan"],

@@ -119,6 +119,23 @@ def test_a_workspace_leaves_the_process_alone(workspace):
     assert state() == before and run.config is config
 
 
+def test_a_held_random_action_is_no_plan_of_the_policy(workspace, monkeypatch):
+    """Seed steps end inside a held chunk: its third step, the 23rd, is none of the policy's."""
+    planned = []
+    add = ReplayBuffer.add
+    monkeypatch.setattr(ReplayBuffer, "add", lambda buffer, *step: planned.append(step[7]) or add(buffer, *step))
+    workspace("--num_seed_steps", 22).train()
+    assert planned == [False] * 23 + [True] * 27
+
+
+def test_a_replay_buffer_that_is_too_short_or_too_long_is_refused(workspace, tmp_path):
+    with pytest.raises(UsageError, match="^argument --replay_buffer_capacity: a capacity of 6 is below chunk_size"):
+        workspace("--replay_buffer_capacity", 6, "--batch_size", 4)
+    with pytest.raises(UsageError, match="^argument --replay_buffer_capacity: .* GB of memory; there are"):
+        workspace("--replay_buffer_capacity", "1e12", "--num_train_steps", "1e12")
+    assert not (tmp_path / "exp").exists()
+
+
 def test_collection_executes_plans_and_replays_every_step(workspace, monkeypatch):
     """Plans of 3 with two trusted steps: what reaches the replay buffer, step by step."""
     added = []
