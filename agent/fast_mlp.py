@@ -120,7 +120,10 @@ class _Layers(torch.autograd.Function):
             weight, inputs, *statistics = saved[i * size : (i + 1) * size]
             if i < ctx.num_hidden:
                 outputs = saved[(i + 1) * size + 1] if i < last else saved[-1]  # the next layer's inputs
-                gradient = torch.ops.aten.threshold_backward(gradient, outputs, 0)
+                if i < last:  # the gradient was made here: it may be written over
+                    torch.ops.aten.threshold_backward(gradient, outputs, 0, grad_input=gradient)
+                else:
+                    gradient = torch.ops.aten.threshold_backward(gradient, outputs, 0)
                 if ctx.layer_norm:
                     z, mean, rstd = statistics
                     gradient, *_ = torch.ops.aten.native_layer_norm_backward(
@@ -137,11 +140,12 @@ class FastMLP(MLP):
 
     def features(self, x):
         """As `MLP.features`."""
-        return self._run(x, self.layers[:-1], len(self.layers) - 1)
+        *hidden, _ = self.layers  # slicing a ModuleList would build another one
+        return self._run(x, hidden, len(hidden))
 
     def output(self, features):
         """As `MLP.output`."""
-        return self._run(features, self.layers[-1:], 0)
+        return self._run(features, [self.layers[-1]], 0)
 
     def forward(self, x):
         """As `MLP.forward`, in one node."""

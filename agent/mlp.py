@@ -32,7 +32,8 @@ class MLP(nn.Module):
 
     def features(self, x):
         """(B, input_size) -> outputs of the last hidden layer (B, hidden_dim)."""
-        for layer in self.layers[:-1]:
+        *hidden, _ = self.layers
+        for layer in hidden:
             x = layer(x)
             if self.layer_norm:
                 x = F.layer_norm(x, x.shape[-1:])
