@@ -20,6 +20,9 @@ def report_errors():
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"{os.path.basename(sys.argv[0])}: interrupted", file=sys.stderr)
+        sys.exit(130)
     except (UsageError, RunError) as error:
         print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -8,7 +8,6 @@ python evaluate.py exp/RUN --calibration        what continuing a plan changes, 
 
 import argparse
 import os
-import sys
 
 from cli import Parser
 from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
@@ -223,13 +222,8 @@ def play_calibration(result, args, output, agent, env, config, seeds):
 
 def main():
     """The command line; every error is one sentence."""
-    try:
-        args = parse_args()
-        with report_errors():
-            run(args)
-    except KeyboardInterrupt:
-        print("evaluate.py: interrupted", file=sys.stderr)
-        sys.exit(130)
+    with report_errors():
+        run(parse_args())
 
 
 if __name__ == "__main__":

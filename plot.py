@@ -100,9 +100,8 @@ def run(args):
 
 def main():
     """The command line; every error is one sentence."""
-    args = parse_args()
     with report_errors():
-        run(args)
+        run(parse_args())
 
 
 if __name__ == "__main__":

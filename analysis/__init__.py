@@ -1,0 +1,11 @@
+"""What is made of runs that have been trained.
+
+saved_run.py        a run directory as an agent that plays: load_run
+curves.py           learning curves, for plot.py
+threshold_sweep.py  return against executed length, for evaluate.py --sweep
+calibration.py      realised against predicted advantages, for evaluate.py --calibration
+evaluation_file.py  the JSON files of evaluate.py
+statistics.py       means and intervals
+style.py            how figures are written
+tensorboard_pages.py, gusty_halves.py   scripts: python -m analysis.NAME --help
+"""

@@ -25,7 +25,7 @@ ONE_THREAD = {
 SIZES = {"256": (256, 256, 30), "1024": (1024, 1024, 2)}
 # label: (name, flags, whether it is a peer)
 CONTESTANTS = {
-    "matrix products": ("floor", [], False),
+    "matrix products": ("matmul_bound", [], False),
     "ours, h = 1": ("ours", ["--compile"], False),
     "ours, h = 1, LayerNorm": ("ours", ["--compile", "--layer_norm"], False),
     "ours, h = 5": ("ours", ["--compile", "--h", "5"], False),
