@@ -72,7 +72,7 @@ def parse_setting(text):
 def parse_command_line(argv=None):
     """The command line as (name, runs, how many at a time or None, address of a Ray cluster or None)."""
     usage = "python benchmark.py --name NAME --envs A,B --seeds 1-3 --set SETTING [--set SETTING ...]"
-    parser = Parser(usage=usage, description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(usage=usage, description=__doc__.splitlines()[0])
     parser.add_argument("--name", required=True, help="of the benchmark; results go to results/NAME/")
     parser.add_argument("--envs", required=True, type=parse_envs, help="tasks, separated by commas")
     parser.add_argument("--seeds", required=True, type=parse_seeds, help="like 1-3,7")

@@ -86,7 +86,7 @@ def test_an_environment_without_end_does_not_hang(line):
     result = train(cwd, "--env", "line:Line-v0", *FLAGS, *SMALL, "--hidden_depth", 1, **environment)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "train.py: error: line:Line-v0: an episode has not ended after 100,000 steps; "
+        "train.py: error: evaluation at step 60: line:Line-v0: an episode has not ended after 100,000 steps; "
         "register the environment with max_episode_steps"
     )
 
