@@ -137,7 +137,7 @@ def flag_table():
         values = str(data["kind"]).replace("|", "\\|")
         star = "*" if data["resumable"] else ""
         lines.append(f"| `--{name}`{star} | {default} | {values} | {data['unit'] or ''} | {data['help']} |")
-    return "\n".join([*lines, "", "`--resume DIR` continues a run; see the README."])
+    return "\n".join([*lines, "", "`--resume DIR` continues a run; see docs/runs.md."])
 
 
 def _as_tuple(value):

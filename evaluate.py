@@ -201,9 +201,9 @@ def play_calibration(result, args, output, agent, env, config, seeds):
     from analysis import calibration
     from storage.files import write_atomically
 
-    length, pairs = by_confidence(result["confidence_threshold"]), []
+    rule, pairs = by_confidence(result["confidence_threshold"]), []
     try:
-        for pair in calibration.pairs(agent, env, seeds, length, config.discount, args.horizon, args.pairs):
+        for pair in calibration.pairs(agent, env, seeds, rule, config.discount, args.horizon, args.pairs):
             if not pairs or pair["episode"] > pairs[-1]["episode"]:
                 print(f"episode {pair['episode']}, {len(pairs)} of {args.pairs} pairs done", flush=True)
             pairs.append(pair)

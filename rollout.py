@@ -15,14 +15,14 @@ def episode_seed(*numbers):
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def play_each(agent, env, seeds, length, sample=False, video_path=None, threshold=None, video_fps=None):
+def play_each(agent, env, seeds, commit_rule, sample=False, video_path=None, threshold=None, video_fps=None):
     """Play one episode per seed.
 
     Args:
         agent: `SACAgent`.
         env: a Gymnasium environment.
         seeds: of the episodes.
-        length: Plan -> steps of it to execute.
+        commit_rule: Plan -> executed length k.
         sample: whether actions are drawn from the policy; else the mode of each.
         video_path: where to record the first episode, or None.
         threshold: shown in the video with the plan; None records without an overlay.
@@ -34,7 +34,7 @@ def play_each(agent, env, seeds, length, sample=False, video_path=None, threshol
     Raises:
         RunError: a reward, observation or action is not finite, or the video does not fit on the disk.
     """
-    executor = ChunkExecutor(lambda obs: agent.plan(obs, sample), length)
+    executor = ChunkExecutor(lambda obs: agent.plan(obs, sample), commit_rule)
     for episode, seed in enumerate(seeds, start=1):
         record = video_path is not None and episode == 1
         with VideoRecorder(video_path, env, video_fps) if record else nullcontext() as recorder:
@@ -113,9 +113,9 @@ def evaluate(
     """
     seeds = [episode_seed(seed, step, episode) for episode in range(num_episodes)]
     shown = confidence_threshold if video_overlay else None
-    length = by_confidence(confidence_threshold)
+    rule = by_confidence(confidence_threshold)
     try:
-        returns, lengths = play(agent, env, seeds, length, video_path=video_path, threshold=shown, video_fps=video_fps)
+        returns, lengths = play(agent, env, seeds, rule, video_path=video_path, threshold=shown, video_fps=video_fps)
     except RunError as error:
         raise RunError(f"evaluation at step {step}: {error}") from error
     row = {"step": step, "return": float(np.mean(returns)), "k": float(np.mean(np.concatenate(lengths)))}

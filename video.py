@@ -30,7 +30,7 @@ class PlanView(NamedTuple):
     episode_return: float  # so far
     confidences: np.ndarray  # (h,)
     threshold: float
-    length: int  # k, steps of the plan that are executed
+    executed_length: int  # k, steps of the plan that are executed
     position: int  # of this step in the plan, 0..k-1
     replanned: bool  # whether there is a new plan since the last frame
 
@@ -70,7 +70,7 @@ def _draw_bars(pen, view, left, right, low, high):
     for i, confidence in enumerate(view.confidences):
         x = left + i * pitch
         bar = (x, low - float(confidence) * (low - high), x + 0.75 * pitch, low)
-        colour = EXECUTED if i < view.length else OTHER
+        colour = EXECUTED if i < view.executed_length else OTHER
         pen.rectangle(bar, fill=colour, outline=TEXT if i == view.position else colour)
     y = low - view.threshold * (low - high)
     pen.line((left, y, right, y), fill=THRESHOLD)

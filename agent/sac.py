@@ -103,7 +103,7 @@ class SACAgent:
             batch: `replay_buffer.Batch`.
 
         Returns:
-            dict of detached tensors on the device, scalars and (h - 1,) vectors; the README defines each.
+            dict of detached tensors on the device, scalars and (h - 1,) vectors; docs/metrics.md defines each.
         """
         self.num_updates += 1
         batch_size = len(batch.obs)

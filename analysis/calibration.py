@@ -36,7 +36,7 @@ class Moment(NamedTuple):
     plan: Plan
 
 
-def pairs(agent, env, seeds, length, discount, horizon, num_pairs):
+def pairs(agent, env, seeds, commit_rule, discount, horizon, num_pairs):
     """Branch at `num_pairs` states, equally many in each episode, drawn from all states with 1 <= j < h.
 
     Actions are drawn from the policy, as in training: values and confidences are about that.
@@ -45,7 +45,7 @@ def pairs(agent, env, seeds, length, discount, horizon, num_pairs):
         agent: `SACAgent` with critics.
         env: an environment that `branching` can restore.
         seeds: of the episodes.
-        length: Plan -> steps of it to execute.
+        commit_rule: Plan -> executed length k.
         discount: of the returns.
         horizon: steps of a branch, or fewer if the episode ends.
         num_pairs: in all; fewer if episodes are too short. Fewer pairs than seeds play as many episodes as pairs.
@@ -62,14 +62,14 @@ def pairs(agent, env, seeds, length, discount, horizon, num_pairs):
     counts = [len(part) for part in np.array_split(np.arange(num_pairs), len(seeds))]
     for episode, (seed, count) in enumerate(zip(seeds, counts, strict=True), start=1):
         steps, steps_again = [], []
-        moments = list(_play(agent, env, seed, length, steps))
+        moments = list(_play(agent, env, seed, commit_rule, steps))
         if not moments:
             raise UsageError("episodes end before a plan could be continued: there is nothing to compare")
         index = rng.choice(len(moments), min(count, len(moments)), replace=False)
         chosen = {moments[i].time: moments[i] for i in index}
         predicted = dict(zip(chosen, _predict(agent, chosen.values()), strict=True))
         check_finite(list(predicted.values()), "a predicted advantage", f"episode {episode}")
-        for moment in _play(agent, env, seed, length, steps_again):
+        for moment in _play(agent, env, seed, commit_rule, steps_again):
             if steps_again != steps[: len(steps_again)]:
                 raise UsageError("the environment cannot be branched: after a branch an episode goes on in another way")
             if moment.time in chosen:
@@ -79,11 +79,11 @@ def pairs(agent, env, seeds, length, discount, horizon, num_pairs):
                     "position": moment.steps + 1,
                     "confidence": float(moment.plan.confidences[moment.steps]),
                     "predicted": predicted[moment.time],
-                    "realised": _realise(agent, env, moment, seed, length, discount, horizon),
+                    "realised": _realise(agent, env, moment, seed, commit_rule, discount, horizon),
                 }
 
 
-def _play(agent, env, seed, length, steps):
+def _play(agent, env, seed, commit_rule, steps):
     """An episode's moments inside plans; (observation, reward) of each step is appended to `steps`, as bytes."""
     made = {}
 
@@ -91,7 +91,7 @@ def _play(agent, env, seed, length, steps):
         made.update(obs=obs, plan=agent.plan(obs, sample=True), steps=0)
         return made["plan"]
 
-    executor = ChunkExecutor(plan, length)
+    executor = ChunkExecutor(plan, commit_rule)
     agent.plan_generator.manual_seed(seed)
     obs, _ = env.reset(seed=seed)
     done = False
@@ -118,7 +118,7 @@ def _checked_step(env, action):
     return result
 
 
-def _realise(agent, env, moment, seed, length, discount, horizon):
+def _realise(agent, env, moment, seed, commit_rule, discount, horizon):
     """Realised advantages, one a repeat; environment and policy are left as they were."""
     state, policy_state = snapshot(env), agent.plan_generator.get_state()
     realised = []
@@ -129,7 +129,7 @@ def _realise(agent, env, moment, seed, length, discount, horizon):
             stream = episode_seed(seed, moment.time, repeat)
             reseed(env, stream)
             agent.plan_generator.manual_seed(stream)
-            executor = ChunkExecutor(lambda obs: agent.plan(obs, sample=True), length)
+            executor = ChunkExecutor(lambda obs: agent.plan(obs, sample=True), commit_rule)
             returns.append(_branch(env, executor, moment.obs, first, discount, horizon))
         realised.append(returns[0] - returns[1])
     restore(env, state)

@@ -38,11 +38,11 @@ def halves(run_dir, episodes):
     """{lengths: mean return of an episode's gusty half and of its calm half}."""
     agent, config, _ = load_run(run_dir)
     seeds = [episode_seed(0, episode) for episode in range(episodes)]
-    lengths = {f"fixed {k}": lambda plan, k=k: k for k in range(1, config.chunk_size + 1)}
+    rules = {f"fixed {k}": lambda plan, k=k: k for k in range(1, config.chunk_size + 1)}
     result = {}
-    for name, length in (lengths | {"by confidence": by_confidence(config.confidence_threshold)}).items():
+    for name, commit_rule in (rules | {"by confidence": by_confidence(config.confidence_threshold)}).items():
         env = ByHalf(make_env(config.env, config.action_repeat))
-        play(agent, env, seeds, length)
+        play(agent, env, seeds, commit_rule)
         result[name] = [value / episodes for value in env.returns]
     return result
 

@@ -36,8 +36,8 @@ def rows(agent, env, seeds, chunk_size, sample=False):
         dict: kind (fixed, confidence, shuffled), setting (the length or the threshold), and `statistics.summary`.
     """
 
-    def row(kind, setting, length):
-        returns, lengths = play(agent, env, seeds, length, sample)
+    def row(kind, setting, commit_rule):
+        returns, lengths = play(agent, env, seeds, commit_rule, sample)
         return {"kind": kind, "setting": setting} | summary(returns, lengths), lengths
 
     for k in range(1, chunk_size + 1):
@@ -54,12 +54,12 @@ def shuffled(lengths, seed=0):
     rng = np.random.default_rng(seed)
     queue = []
 
-    def length(_):
+    def commit_rule(_):
         if not queue:
             queue.extend(rng.permutation(lengths).tolist())
         return queue.pop()
 
-    return length
+    return commit_rule
 
 
 def header(num_episodes):

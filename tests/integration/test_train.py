@@ -64,7 +64,7 @@ def test_the_evaluation_video_shows_the_task(cheetah, renderer):
     assert np.abs(frames[0].astype(int) - frames[60]).max() > 50  # something moves
 
 
-def test_a_resumed_run_may_be_filmed_from_elsewhere_in_other_frames(tmp_path, renderer):
+def test_a_resumed_run_may_be_recorded_from_elsewhere_in_other_frames(tmp_path, renderer):
     """An episode takes 10 s, whatever the frames a second."""
     flags = ["--env", "cheetah_run", "--num_seed_steps", 1000, "--num_train_steps", 1000, "--num_eval_episodes", 1]
     flags += [*SMALL, "--save_video", "--video_size", 64, "--video_fps", 2, "--updates_per_step", 0.01]
@@ -180,7 +180,7 @@ def test_runs_started_at_once_do_not_share_a_directory(tmp_path):
         ("quadruped_escape", {"MUJOCO_GL": "off"}),
     ],
 )
-def test_what_cannot_be_filmed_is_trained_all_the_same(tmp_path, name, environment):
+def test_what_cannot_be_recorded_is_trained_all_the_same(tmp_path, name, environment):
     """The environment cannot render, or the machine cannot: one warning, no video, everything else."""
     flags = ["--num_train_steps", 50, "--num_seed_steps", 50, "--num_eval_episodes", 1]
     result = train(tmp_path, "--env", name, *flags, **environment)

@@ -47,7 +47,7 @@ def test_a_dot_marks_a_new_plan():
 
 
 def test_plain_sac_has_text_only():
-    frame = draw_plan(FRAME, VIEW._replace(confidences=np.ones(1), length=1, position=0))
+    frame = draw_plan(FRAME, VIEW._replace(confidences=np.ones(1), executed_length=1, position=0))
     assert (frame[:, :120] == TEXT).all(-1).any()
     assert len(np.unique(frame[206:, 140:])) == 1
 

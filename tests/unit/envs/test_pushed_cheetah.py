@@ -29,7 +29,7 @@ def test_only_a_positive_pitch_is_pushed():
     assert 0.1 < other / (other + sum(same)) < 0.3
 
 
-def test_it_can_be_filmed(renderer):
+def test_it_can_be_recorded(renderer):
     env = make_env(NAME, render_size=64)
     env.reset(seed=0)
     assert env.render().shape == (84, 84, 3)
