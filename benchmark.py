@@ -22,7 +22,7 @@ from launch.scheduler import Scheduler
 from storage.run_dir import lock
 
 # Flags of train.py that no setting may have: what decides them here.
-OWN = {
+RESERVED_FLAGS = {
     "env": "--envs decides it",
     "seed": "--seeds decides it",
     "experiment": "it is made of --name and the setting's name",
@@ -61,8 +61,8 @@ def parse_setting(text):
         flag, equals, value = word.partition("=")
         if not (equals and flag and value):
             raise argparse.ArgumentTypeError(f"{word!r} in {text!r} is not flag=value")
-        if flag in OWN:
-            raise argparse.ArgumentTypeError(f"{word!r} cannot be given here: {OWN[flag]}")
+        if flag in RESERVED_FLAGS:
+            raise argparse.ArgumentTypeError(f"{word!r} cannot be given here: {RESERVED_FLAGS[flag]}")
         switch = {"true": [f"--{flag}"], "false": [f"--no-{flag}"]}
         flags += switch.get(value.lower(), [f"--{flag}", *value.split(",")])
     name = name.strip() or "_".join(rest.split()) or "default"
@@ -100,7 +100,10 @@ def make_run(args, env, setting, flags, seed):
     """A `Run`; a mistake in the flags of train.py ends the process."""
     fixed = ["--env", env, "--seed", str(seed), "--experiment", f"{args.name}-{setting}", "--resume", "auto"]
     argv = (*args.common[1], *flags, *fixed)
-    return Run(env, setting, seed, argv, parse_train_args(argv)[0])
+    config, _ = parse_train_args(argv)
+    if not config.checkpoint_frequency:
+        raise UsageError("argument --set or --common: checkpoint_frequency=0 leaves nothing to continue a run from")
+    return Run(env, setting, seed, argv, config)
 
 
 def check_envs(runs):

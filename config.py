@@ -131,7 +131,7 @@ BELOW_ONE = Number(float, 0, 1, open_high=True)
 FINITE = Number(float)
 VIDEO_SIZE = Number(int, 16, even=True)
 VIDEO_FPS = Number(float, 1)
-# Bounds beyond what any machine can do, so that a slip of the keyboard is refused.
+# Bounds beyond what any machine can do, so that a typing error is refused.
 NUM_THREADS = Number(int, 1, 1024)
 HIDDEN_DIM = Number(int, 1, 16_384)
 FILE_NAME = Name(r"[\w.-]+", "only letters, digits, '.', '_' and '-'")
@@ -177,7 +177,7 @@ class Config:
         "run", True, SWITCH,
         "oneDNN products, written-out gradients and fused optimizers; off runs the plain reference", resumable=True,
         before=True)
-    num_train_steps: int = flag("run", 1_000_000, POSITIVE_INT, "length of the run", "steps", resumable=True)
+    num_train_steps: int = flag("run", 1_000_000, POSITIVE_INT, "steps of the run", "steps", resumable=True)
     num_seed_steps: int = flag(
         "run", 2500, NON_NEGATIVE_INT,
         "random steps at the start, without updates; one action is held for chunk_size steps", "steps")
@@ -219,7 +219,8 @@ class Config:
     batch_size: int = flag("SAC", 128, POSITIVE_INT, "windows per batch")
     updates_per_step: float = flag(
         "SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one every other step")
-    replay_buffer_capacity: int = flag("SAC", 1_000_000, Number(int, 2), "length of the replay buffer", "steps")
+    replay_buffer_capacity: int = flag(
+        "SAC", 1_000_000, Number(int, 2), "capacity of the replay buffer: one row per step and one per episode", "rows")
     init_temperature: float = flag("SAC", 0.1, POSITIVE, "temperature (alpha) at the start", "reward per nat")
     learnable_temperature: bool = flag("SAC", True, SWITCH, "learn the temperature")
     target_entropy: float | None = flag(
@@ -317,7 +318,12 @@ def check_together(config):
 
 def as_json(config):
     """The flags as args.json has them."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
+    return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
+
+
+def _plain(value):
+    """As JSON has it: it knows no tuples."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def differing_flags(saved, config):
@@ -329,7 +335,10 @@ def differing_flags(saved, config):
     """
     sentences = []
     for name, here in as_json(config).items():
-        there = saved.get(name, FLAGS[name].metadata["before"])
-        if there != here and not FLAGS[name].metadata["resumable"]:
+        data = FLAGS[name].metadata
+        there = saved.get(name, _plain(data["before"]))
+        if there is REQUIRED:
+            sentences.append(f"--{name} is missing there")
+        elif there != here and not data["resumable"]:
             sentences.append(f"--{name} is {there} there, not {here}")
     return sentences

@@ -107,7 +107,10 @@ def load(args):
         raise UsageError(f"argument --video_camera: {error}") from error
     if args.calibration and config.chunk_size == 1:
         raise UsageError(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
-    video.check_fps(env, args.video_fps)
+    try:
+        video.check_fps(env, args.video_fps)
+    except ValueError as error:
+        raise UsageError(f"argument --video_fps: {error}") from error
     if args.video and (problem := video.probe_video(env, args.video_overlay)):
         raise UsageError(f"argument --video: {problem}")
     return agent, env, config, step

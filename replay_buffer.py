@@ -7,21 +7,20 @@ import torch
 
 from utils import memory_limit
 
-# Labels of the confidences have to be about plans of the present policy, and a plan some thousand updates old is one of
-# another policy. 5000 steps still are five episodes of DM Control, so that a batch is not of one episode.
+# Confidence labels must be about the current policy, so open-loop states come from the newest rows: five episodes of
+# DM Control, so that a batch is not of one episode.
 RECENT_STEPS = 5000
-# A batch has one state inside a plan for so many windows. The confidence head is small and learns at a higher rate:
-# more of them would cost time in the actor's and critics' passes without need.
+# Windows per open-loop state in a batch. The confidence head is small and has a higher learning rate: more states would
+# only cost time.
 RECENT_SHARE = 4
-# A ring has to hold at least so many rows more than a chunk has steps: an open-loop state is found by h + 1 rows before
-# it, and beside these stand its own row, the newest step and the end mark that follows it.
+# The least capacity is h + MARGIN rows: h + 1 before an open-loop state, its own row, the newest step, its end mark.
 MARGIN = 4
 
 
 class OpenLoopStates(NamedTuple):
     """States that the last RECENT_STEPS reached by the first j < h steps of a plan, executed blind.
 
-    A draw that hit another kind of state has j = 0 and means nothing.
+    Rows with j = 0 are padding (the draw hit another kind of state); mask them.
     """
 
     planned_at: torch.Tensor  # (R, O) s_t, where the plan was made

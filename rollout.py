@@ -60,21 +60,41 @@ def check_finite(value, what, where):
         raise RunError(f"{where}: {what} is not finite: {' '.join(str(value).split())}")
 
 
+def checked_reset(env, seed, where):
+    """The first observation of an episode, (O,).
+
+    Raises:
+        RunError: it is not finite; the sentence begins with where.
+    """
+    obs, _ = env.reset(seed=seed)
+    check_finite(obs, "the environment's observation", where)
+    return obs
+
+
+def checked_step(env, action, where):
+    """What env.step(action) gives.
+
+    Raises:
+        RunError: action, reward or observation is not finite; the sentence begins with where.
+    """
+    check_finite(action, "the policy's action", where)
+    obs, reward, terminated, truncated, info = env.step(action)
+    check_finite(reward, "the environment's reward", where)
+    check_finite(obs, "the environment's observation", where)
+    return obs, reward, terminated, truncated, info
+
+
 def _play_episode(executor, env, seed, episode, recorder, threshold):
     step, episode_return, done = 0, 0.0, False
-    obs, _ = env.reset(seed=seed)
-    check_finite(obs, "the environment's observation", f"episode {episode}, step 0")
+    obs = checked_reset(env, seed, f"episode {episode}, step 0")
     executor.reset()
     while not done:
         step += 1
         where = f"episode {episode}, step {step}"
         action = executor(obs)
-        check_finite(action, "the policy's action", where)
         if recorder:
             recorder.record(None if threshold is None else _view(executor, threshold, step - 1, episode_return))
-        obs, reward, terminated, truncated, _ = env.step(action)
-        check_finite(reward, "the environment's reward", where)
-        check_finite(obs, "the environment's observation", where)
+        obs, reward, terminated, truncated, _ = checked_step(env, action, where)
         episode_return += reward
         done = terminated or truncated
     check_finite(episode_return, "the return", where)

@@ -35,7 +35,7 @@ from errors import RunError, UsageError, report_errors
 from launch.process import default_num_threads, stop_signals
 from logger import Logger, check_csv
 from replay_buffer import MARGIN, ReplayBuffer
-from rollout import check_finite, evaluate
+from rollout import checked_reset, checked_step, evaluate
 from storage.checkpoint import Checkpoints, restoring
 from storage.policy import save_policy
 from storage.run_dir import finished_steps, lock, make_run_dir, record_end, record_start, versions
@@ -69,7 +69,7 @@ class Workspace:
             "fast_path": config.fast_path,
         }
         self.step, self.episode = 0, 0
-        self.episode_over = True
+        self.episode_over, self.is_stopping = True, False
 
     def make_envs(self):
         """The environment to train in, and another one for evaluations, which can render if videos are wanted."""
@@ -86,7 +86,10 @@ class Workspace:
         if cfg.chunk_size > longest:
             raise UsageError(f"argument --chunk_size: {cfg.chunk_size} is longer than an episode of {longest} steps")
         self.records_video = cfg.save_video
-        video.check_fps(self.eval_env, cfg.video_fps)
+        try:
+            video.check_fps(self.eval_env, cfg.video_fps)
+        except ValueError as error:
+            raise UsageError(f"argument --video_fps: {error}") from error
         if cfg.save_video and (problem := video.probe_video(self.eval_env, cfg.video_overlay)):
             warnings.warn(f"training without video: {problem}", stacklevel=1)
             self.records_video, self.eval_env = False, make_env(cfg.env, cfg.action_repeat)
@@ -120,7 +123,7 @@ class Workspace:
             raise UsageError(f"argument --replay_buffer_capacity: {error}") from error
 
     def train(self):
-        """Collect, update, evaluate, log and checkpoint until the run has its length.
+        """Collect, update, evaluate, log and checkpoint until num_train_steps are done.
 
         Returns:
             exit status: 0, or 128 + the number of the signal that ended the run.
@@ -142,12 +145,13 @@ class Workspace:
                 if self.evaluation_due(self.step) or self.step == self.config.num_train_steps:
                     self.evaluate()
                 self.logger.step()
+                self.is_stopping = bool(self.stop)  # read once: what stops the run must also have saved it
                 if self.episode_over:
                     self.checkpoint_if_due()
             return self.finish()
 
     def has_finished(self):
-        """Whether the run that is resumed has had its length already; then a line says so."""
+        """Whether the run that is resumed has done all its steps; then a line says so."""
         finished = finished_steps(self.run_dir) if self.is_resumed else 0
         if finished < self.config.num_train_steps:
             return False
@@ -171,6 +175,7 @@ class Workspace:
         self.logger.print(f"run directory {self.run_dir}{continued}")
         if cfg.checkpoint_frequency and self.step == 0:
             self.save()  # so that a run that is killed early can be continued, too
+        self.is_stopping = bool(self.stop)
 
     def start_episode(self):
         """Reset the environment; the first plan is made from its first observation."""
@@ -178,17 +183,15 @@ class Workspace:
         self.episode_over = False
         self.episode_return, self.episode_length, self.episode_started = 0.0, 0, time.perf_counter()
         self.executor.reset()
-        self.obs, _ = self.env.reset(seed=None if self.step else self.config.seed)
-        check_finite(self.obs, "the environment's observation", f"step {self.step}")
+        seed = None if self.step else self.config.seed
+        self.obs = checked_reset(self.env, seed, f"step {self.step}")
 
     def collect(self):
         """One environment step into the replay buffer."""
         self.step += 1
         action = self.executor(self.obs)
-        check_finite(action, "the policy's action", f"step {self.step}")
-        next_obs, reward, terminated, truncated, info = self.env.step(action)
-        check_finite(reward, "the environment's reward", f"step {self.step}")
-        check_finite(next_obs, "the environment's observation", f"step {self.step}")
+        where = f"step {self.step}"
+        next_obs, reward, terminated, truncated, info = checked_step(self.env, action, where)
         steps_left = self.executor.steps_left
         self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, steps_left, self.is_planned)
         self.obs = next_obs
@@ -249,16 +252,16 @@ class Workspace:
 
     def checkpoint_if_due(self):
         """Save at the end of an episode: only there is every row of the replay buffer final."""
-        is_last = self.stop or self.step == self.config.num_train_steps
+        is_last = self.is_stopping or self.step == self.config.num_train_steps
         if self.config.checkpoint_frequency and (self.checkpoint_due(self.step) or is_last):
             self.save()
 
     def must_stop(self):
         """Whether a signal ends the run here: where it can be continued from, if it takes checkpoints at all."""
-        return bool(self.stop) and (self.episode_over or not self.config.checkpoint_frequency)
+        return self.is_stopping and (self.episode_over or not self.config.checkpoint_frequency)
 
     def finish(self):
-        """Close the log; write policy.pt if the run has its length. Returns the exit status."""
+        """Close the log; write policy.pt if all steps are done. Returns the exit status."""
         self.logger.close()
         if self.step < self.config.num_train_steps:
             return 128 + self.stop[0]
@@ -324,7 +327,7 @@ def resolve(config):
     if compile == "auto":
         compile = "on" if config.fast_path and compilation.pays(config, device) else "off"
     elif compile == "on" and not config.fast_path:
-        raise UsageError("argument --compile: it needs --fast_path; leave it out, or use off")
+        raise UsageError("argument --compile: on needs --fast_path; add --compile off")
     elif compile == "on" and device.type == "cpu" and not compilation.has_compiler():
         raise UsageError("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
     if num_threads is None:

@@ -22,7 +22,7 @@ def torch_generator(seed, stream, device):
 
 
 class Every:
-    """Whether at least `interval` steps have passed since it last said so.
+    """Whether at least `interval` steps have passed since it was last true.
 
     Args:
         interval: in steps; 0 is never.

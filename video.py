@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from errors import UsageError
 from storage.files import writing
 
 MAX_DEFAULT_FPS = 25  # software rendering is slow: more would cost more than the training between two videos
@@ -106,12 +105,10 @@ def _steps_per_second(env):
 
 
 def check_fps(env, fps):
-    """Raise UsageError if there are fewer environment steps than frames per second; fps may be None."""
+    """Raise ValueError if there are fewer environment steps than frames per second; fps may be None."""
     rate = round(_steps_per_second(env), 2)  # as exact as ffmpeg is told
     if fps is not None and fps > rate:
-        raise UsageError(
-            f"argument --video_fps: {fps:g} frames per second are more than the {rate:g} steps per second of this task"
-        )
+        raise ValueError(f"{fps:g} frames per second are more than the {rate:g} steps per second of this task")
 
 
 class VideoRecorder:
@@ -153,7 +150,7 @@ class VideoRecorder:
             RunError: the disk is full.
         """
         self._replanned |= view is not None and view.replanned
-        # A hair early, for a step that is due only but for rounding.
+        # Tolerance for rounding.
         is_due = self._num_steps > self._num_frames * self._steps_per_frame - 1e-6
         if is_due and self.failure is None:
             try:

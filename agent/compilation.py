@@ -4,7 +4,7 @@ import warnings
 
 import torch
 
-COMPILE_FROM = 1000  # updates: what is wrong with a run shows before it stops to compile
+COMPILE_FROM = 1000  # first compiled update: a run with wrong flags fails before the half minute of compilation
 COMPILE_WORTH = 30_000  # updates after which compilation has paid for itself, with some to spare
 
 
@@ -29,7 +29,11 @@ def compiled(function):
 
     It may call torch.autograd.grad; the shapes of its arguments stay what they are at the first call.
     """
-    torch._dynamo.config.trace_autograd_ops = True
+    try:
+        torch._dynamo.config.trace_autograd_ops = True
+    except AttributeError as error:  # the setting is private to PyTorch
+        warnings.warn(f"training without compiled gradients: {error}", stacklevel=2)
+        return function
     fast = torch.compile(function, fullgraph=True, dynamic=False)
 
     def call(*args):

@@ -39,7 +39,7 @@ def advantage(actor, critic, reached, noise, alpha):
 def indifference(advantage, prefix_length, alpha, action_size):
     """A loss too small to matter, in units of return: the larger of two.
 
-    What the critics cannot tell from none: the standard deviation of A_j over them, in quadratic mean over rows.
+    Disagreement of the critics: the standard deviation of A_j over them, in quadratic mean over rows.
     What the policy gives up for its own randomness: alpha A / 2, if Q is quadratic there. That is large where nothing
     has been learned yet, and critics agree because they value all actions alike.
 

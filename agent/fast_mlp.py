@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from agent.mlp import MLP
 
 EPSILON = 1e-5  # of LayerNorm, as in F.layer_norm
-THIN = 4  # a product with a side of up to so many rows takes oneDNN more time to set up than to compute
+THIN = 4  # products with a dimension up to this use F.linear: oneDNN's set-up would cost more than the product
 
 onednn_operator = None  # PyTorch's private operator, once `probe_onednn` has found that it computes the right thing
 
@@ -45,11 +45,16 @@ def _onednn_linear(x, weight, bias, relu):
     return onednn_operator(x, weight, bias, "relu" if relu else "none", [], "")
 
 
+def _registered_linear(x, weight, bias, relu):
+    # Not `onednn_operator`: after a second import that name belongs to another module than this function.
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "relu" if relu else "none", [], "")
+
+
 # Inductor cannot lower oneDNN's operator itself; an operator that it does not know it calls as it is.
 if not hasattr(torch.ops.chunks, "linear"):  # a second import of this module finds it registered
     LIBRARY = library.Library("chunks", "DEF")
     LIBRARY.define("linear(Tensor x, Tensor weight, Tensor? bias, bool relu) -> Tensor")
-    LIBRARY.impl("linear", _onednn_linear, "CPU")
+    LIBRARY.impl("linear", _registered_linear, "CPU")
     LIBRARY.impl("linear", lambda x, weight, bias, relu: x.new_empty(len(x), len(weight)), "Meta")
 
 

@@ -5,7 +5,7 @@ paper) with twin critics and a learned temperature. For h > 1 the critic values 
 the bootstrap executes as many steps of a fresh chunk as the policy would (Q-chunking: Li et al. 2025,
 arXiv:2507.07969, for fixed lengths).
 
-Letters in shapes: B batch, O observation, A action, h chunk, C critics, R states inside executed plans.
+Letters in shapes: B batch, O observation, A action, h chunk, C critics, R open-loop states.
 """
 
 import copy
@@ -133,9 +133,10 @@ class SACAgent:
     def actor_losses(self, batch, prefix_length, noise, confidence_noise):
         """Losses of an actor update by the name of their optimizer, all at the same weights; their metrics."""
         losses = {}
-        losses["actor"], metrics = self.actor_loss(batch.obs, prefix_length, noise)
+        actions, log_prob, _ = self.actor.sample(batch.obs, noise)  # (B, h, A), (B, h)
+        losses["actor"], metrics = self.actor_loss(batch.obs, actions, log_prob, prefix_length)
         if self.config.learnable_temperature:
-            losses["temperature"], more = self.temperature_loss(metrics["entropy"])
+            losses["temperature"], more = self.temperature_loss(log_prob.detach(), prefix_length)
             metrics |= more
         if self.chunk_size > 1:
             losses["confidence"], more = self.confidence_loss(batch.reached, confidence_noise)
@@ -170,28 +171,39 @@ class SACAgent:
         entropy_cost = self.alpha * self._prefix_sum(self.discounts * log_prob, k)
         return self.critic_target(obs, actions, k).min(0).values - entropy_cost
 
-    def actor_loss(self, obs, prefix_length, noise):
+    def actor_loss(self, obs, actions, log_prob, prefix_length):
         """alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j}), a ~ pi(s), mean (equation 9).
 
         Args:
             obs: (B, O).
+            actions, log_prob: a chunk drawn at obs and its log-likelihoods, (B, h, A), (B, h).
             prefix_length: j, (B,).
-            noise: (B, h, A), standard normal.
 
         Returns:
-            loss, metrics; entropy is nats per executed step.
+            loss, metrics.
         """
-        actions, log_prob, _ = self.actor.sample(obs, noise)
         q = self.critic(obs, actions, prefix_length)  # (C, B)
         alpha = self.alpha
         loss = (alpha * self._prefix_sum(self.discounts * log_prob, prefix_length) - q.min(0).values).mean()
-        entropy = (-self._prefix_sum(log_prob.detach(), prefix_length) / prefix_length).mean()
+        entropy = self._entropy(log_prob.detach(), prefix_length)
         return loss, {"actor_loss": loss.detach(), "entropy": entropy, "alpha": alpha}
 
-    def temperature_loss(self, entropy):
-        """alpha (entropy - target_entropy) (equation 18). entropy: scalar without gradient, nats per executed step."""
-        loss = self.log_alpha.exp() * (entropy - self.target_entropy)
+    def temperature_loss(self, log_prob, prefix_length):
+        """alpha (-(1/j) sum_{i<=j} log pi(a_i | s) - target_entropy), mean (equation 18).
+
+        Args:
+            log_prob: of a chunk drawn from the policy, without gradient, (B, h).
+            prefix_length: j, (B,).
+
+        Returns:
+            loss, metrics.
+        """
+        loss = self.log_alpha.exp() * (self._entropy(log_prob, prefix_length) - self.target_entropy)
         return loss, {"alpha_loss": loss.detach()}
+
+    def _entropy(self, log_prob, prefix_length):
+        """Nats per step of prefixes of a policy's chunks, a scalar. log_prob (B, h), prefix_length (B,)."""
+        return (-self._prefix_sum(log_prob, prefix_length) / prefix_length).mean()
 
     def confidence_loss(self, reached, noise):
         """Cross-entropy of the confidences towards the share of critics with A_j >= -delta; see `confidence`.
@@ -223,13 +235,14 @@ class SACAgent:
     def predict_advantage(self, reached, num_draws=16):
         """What the critics expect of the next planned step, (R,): mean of `confidence.advantage` over them and noise.
 
-        The same noise is drawn at every call.
+        The same noise is drawn at every call. 16 draws: their error is a quarter of a single draw's.
         """
         generator = torch.Generator(self.device).manual_seed(0)
         total = torch.zeros(len(reached.obs), device=self.device)
         for _ in range(num_draws):
             noise = torch.randn((len(total), self.action_size), generator=generator, device=self.device)
-            total += confidence.advantage(self.actor, self.critic, reached, noise, self.alpha)[0].mean(0)
+            advantage, _ = confidence.advantage(self.actor, self.critic, reached, noise, self.alpha)  # (C, R)
+            total += advantage.mean(0)
         return total / num_draws
 
     def state_dict(self):

@@ -1,4 +1,4 @@
-"""What is made of runs that have been trained.
+"""Analysis of trained runs.
 
 saved_run.py        a run directory as an agent that plays: load_run
 curves.py           learning curves, for plot.py

@@ -43,7 +43,7 @@ def pairs(agent, env, seeds, commit_rule, discount, horizon, num_pairs):
 
     Args:
         agent: `SACAgent` with critics.
-        env: an environment that `branching` can restore.
+        env: an environment that `envs.snapshot` can restore.
         seeds: of the episodes.
         commit_rule: Plan -> executed length k.
         discount: of the returns.
@@ -51,7 +51,7 @@ def pairs(agent, env, seeds, commit_rule, discount, horizon, num_pairs):
         num_pairs: in all; fewer if episodes are too short. Fewer pairs than seeds play as many episodes as pairs.
 
     Yields:
-        dict: episode, time, position j + 1 of the planned step, confidence, predicted, realised (one a repeat).
+        dict: episode, time, position j + 1 of the planned step, confidence, predicted, realised (one per repeat).
 
     Raises:
         UsageError: an episode with branches is not the same as without, or episodes have no such states.
@@ -119,7 +119,7 @@ def _checked_step(env, action):
 
 
 def _realise(agent, env, moment, seed, commit_rule, discount, horizon):
-    """Realised advantages, one a repeat; environment and policy are left as they were."""
+    """Realised advantages, one per repeat; environment and policy are left as they were."""
     state, policy_state = snapshot(env), agent.plan_generator.get_state()
     realised = []
     for repeat in range(NUM_REPEATS):

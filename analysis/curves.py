@@ -81,7 +81,7 @@ def run_curve(run_dir, x, y):
 
 
 def csv_curves(path, x, y):
-    """The curves of a file of `benchmark.write_results`."""
+    """The curves of a file of `launch.results.write_results`."""
     if x == "hours":
         raise UsageError(f"{path} holds steps only; name run directories to plot against hours")
     groups = {}

@@ -25,7 +25,7 @@ def load_run(run_dir, with_critics=False):
     Args:
         run_dir: the run's directory.
         with_critics: take the newest checkpoint, which holds the whole agent. Otherwise it has the policy alone, of
-            policy.pt, or of the newest checkpoint of a run that has not finished.
+            policy.pt or of the newest checkpoint, whichever is newer.
 
     Raises:
         UsageError: there is neither, the flags saved with it are not those of args.json, or its weights do not fit
@@ -33,9 +33,13 @@ def load_run(run_dir, with_critics=False):
     """
     config = read_config(run_dir)
     policy = None if with_critics else load_policy(run_dir)
-    if policy is None:
+    try:
         step, saved_flags, state = _newest_checkpoint(run_dir, with_critics)
-    else:
+    except UsageError:
+        if policy is None:
+            raise
+        step = -1
+    if policy is not None and policy.step >= step:  # else the run has been continued since
         step, saved_flags, state = policy.step, policy.flags, {"actor": policy.actor}
     # The flags saved with the weights decide: args.json can be edited by hand.
     if differing := differing_flags(saved_flags, config):

@@ -44,14 +44,14 @@ def dm_control_tasks():
     return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 
 
-def check_name(name, run_dir=None):
+def check_name(name):
     """Check as much of a name as is possible without running a custom module.
 
     Raises:
         EnvError: no task or id is called so (near matches are named), or see `check_module`.
     """
     if ":" in name:
-        check_module(name, run_dir)
+        check_module(name)
     elif name not in (tasks := dm_control_tasks()):
         try:
             gym.spec(name)
@@ -61,15 +61,14 @@ def check_name(name, run_dir=None):
             raise EnvError(f"there is no DM Control task or Gymnasium id {name!r}{_hint(name, tasks)}") from error
 
 
-def check_module(name, run_dir=None):
+def check_module(name):
     """Refuse a module:Id whose module cannot be found, or would be read from a run directory.
 
     Nothing is imported: run directories come from other people, and the module that args.json names is code. So no
-    file is accepted that lies below exp/, below `run_dir`, or in any folder with an args.json above it.
+    file is accepted that lies below exp/, or in any folder with an args.json above it.
 
     Args:
         name: of an environment; without a module it is accepted.
-        run_dir: a run directory that is not below exp/, or None.
 
     Raises:
         EnvError: see above.
@@ -80,11 +79,11 @@ def check_module(name, run_dir=None):
     if not env_id or ":" in env_id or not all(part.isidentifier() for part in module.split(".")):
         raise EnvError(f"{name!r} is neither a task, nor a Gymnasium id, nor module:Id")
     locations = _locate(module)
-    runs = [Path("exp"), *([Path(run_dir)] if run_dir else [])]
+    exp = {Path(os.path.abspath("exp")), Path(os.path.realpath("exp"))}
     for location in locations:
         for path in {Path(os.path.abspath(location)), Path(os.path.realpath(location))}:
             folders = (path, *path.parents)
-            is_below = any({Path(os.path.abspath(run)), Path(os.path.realpath(run))} & set(folders) for run in runs)
+            is_below = bool(exp & set(folders))
             if module.split(".")[0] == "exp" or is_below or any((folder / "args.json").exists() for folder in folders):
                 raise EnvError(f"{module} is {path}, in a run directory; code in run directories is not run")
     if not locations:

@@ -6,29 +6,37 @@ import os
 import shlex
 import statistics
 
+from errors import UsageError
+from logger import read_csv
 from storage.files import write_atomically
 from storage.run_dir import read_record
 
 
 def last_step(path):
-    """`step` of the last whole row of a CSV file that a run writes; 0 if there is none."""
+    """`step` of the last whole row of a CSV file that a run writes; 0 if there is none, or the file is damaged."""
     try:
-        with open(path, newline="") as file:
-            lines = [line for line in file if line.endswith("\n")]
-        return int(next(csv.DictReader([lines[0], lines[-1]]))["step"])
-    except (OSError, IndexError, StopIteration, KeyError, ValueError, TypeError):
+        _, rows = read_csv(path)
+    except UsageError:
         return 0
+    return int(rows[-1]["step"]) if rows else 0
 
 
 def write_results(name, runs):
-    """results/NAME/runs.csv, a row per finished run, and eval.csv, all their evaluations."""
+    """results/NAME/runs.csv, a row per finished run, and eval.csv, all their evaluations.
+
+    Raises:
+        UsageError: a run has no eval.csv, or a damaged one.
+        RunError: a table cannot be written.
+    """
     runs_rows, eval_rows = [], []
     for run in runs:
         directory = run.directory()
         record = read_record(directory)
         who = {"env": run.env, "setting": run.setting, "seed": run.seed}
-        with open(os.path.join(directory, "eval.csv"), newline="") as file:
-            rows = [who | row for row in csv.DictReader(file)]
+        path = os.path.join(directory, "eval.csv")
+        rows = [who | row for row in read_csv(path)[1]]
+        if not rows:
+            raise UsageError(f"{path} is missing or empty, though the run has finished")
         eval_rows += rows
         versions = " ".join(f"{package}=={version}" for package, version in record["versions"].items())
         command = shlex.join(["python", "train.py", *run.argv])

@@ -25,12 +25,12 @@ class Run:
 
     @property
     def name(self):
-        """For people."""
+        """Name in status lines."""
         return f"{self.env} {self.setting} seed {self.seed}"
 
     @property
     def num_steps(self):
-        """Its length."""
+        """Steps of the whole run."""
         return self.config.num_train_steps
 
     def directory(self):

@@ -55,7 +55,7 @@ class Scheduler:
         return run in self.finished
 
     def state(self, run):
-        """Of a run, as it is printed."""
+        """Status text of a run."""
         if run in self.finished:
             return "finished"
         if run in self.failed:

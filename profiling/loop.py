@@ -42,7 +42,8 @@ class Stopwatch:
 
 def measure(task, flags):
     """Microseconds per step of each part."""
-    import rollout
+    import torch
+
     import train
     from agent import SACAgent
     from agent.chunking import ChunkExecutor
@@ -62,8 +63,8 @@ def measure(task, flags):
     ]
     methods += [(Logger, name, "log") for name in ("step", "record_update", "log_train", "log_eval")]
     originals = [getattr(owner, name) for owner, name, _ in methods]
-    evaluation = rollout.evaluate
-    rollout.evaluate = lambda *args, **kwargs: {"step": kwargs["step"], "return": 0.0, "k": 0.0}
+    evaluate = train.Workspace.evaluate
+    train.Workspace.evaluate = lambda workspace: None
     for method in methods:
         watch.wrap(*method)
     started, update = [], SACAgent.update
@@ -78,11 +79,12 @@ def measure(task, flags):
     command = f"--env {task} --num_train_steps {SEED_STEPS + WARM_UP + STEPS} --num_seed_steps {SEED_STEPS}"
     command += " --no-save_video --compile on"
     try:
-        config, _ = parse_train_args([*command.split(), *flags])
-        train.Workspace(train.resolve(config)).train()
+        config = train.resolve(parse_train_args([*command.split(), *flags])[0])
+        torch.set_num_threads(config.num_threads)
+        train.Workspace(config).train()
         total = time.perf_counter() - started[0]
     finally:
-        rollout.evaluate = evaluation
+        train.Workspace.evaluate = evaluate
         for (owner, name, _), original in zip(methods, originals, strict=True):
             setattr(owner, name, original)
     result = {part: 1e6 * watch.seconds[part] / STEPS for part in PARTS}

@@ -14,7 +14,7 @@ import filelock
 
 from config import as_json, parse_saved
 from errors import UsageError
-from storage.files import write_atomically
+from storage.files import json_bytes, write_atomically
 
 PACKAGES = ("torch", "numpy", "mujoco", "dm_control", "gymnasium")
 RECORD = {"args": dict, "resumed": list, "finished": int}  # what is read of args.json
@@ -163,4 +163,4 @@ def _git_commit():
 
 
 def _write_record(run_dir, record):
-    write_atomically(os.path.join(run_dir, "args.json"), json.dumps(record, indent=2).encode())
+    write_atomically(os.path.join(run_dir, "args.json"), json_bytes(record))

@@ -158,7 +158,7 @@ sys.path.insert(0, sys.argv[1])
 from benchmark import parse_command_line
 from launch.ray_cluster import RayJobs
 _, (run,), _, _ = parse_command_line(sys.argv[3:])
-job = RayJobs(sys.argv[2], 1).start(run.argv, run.flags, "log")
+job = RayJobs(sys.argv[2], 1).start(run.argv, run.config, "log")
 while (status := job.poll()) is None:
     time.sleep(0.2)
 sys.exit(status)

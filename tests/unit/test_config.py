@@ -76,13 +76,20 @@ def test_a_flag_that_is_newer_than_a_run_means_as_before(monkeypatch):
     @dataclasses.dataclass(frozen=True)
     class Newer(Config):
         momentum: float = flag("SAC", 0.9, Number(float, 0), "a new hyperparameter", before=0.0)
+        bounds: tuple = flag("SAC", (1.0, 2.0), Number(float), "a pair", before=(3.0, 4.0), nargs=("LOW", "HIGH"))
 
     monkeypatch.setattr(config_module, "Config", Newer)
     monkeypatch.setattr(config_module, "FLAGS", {field.name: field for field in dataclasses.fields(Newer)})
     resumed = parse_saved(saved())
-    assert resumed.momentum == 0.0
+    assert (resumed.momentum, resumed.bounds) == (0.0, (3.0, 4.0))
     assert differing_flags(saved(), resumed) == []
-    assert differing_flags(saved(), Newer(**ENV)) == ["--momentum is 0.0 there, not 0.9"]
+    assert differing_flags(saved(), Newer(**ENV)) == [
+        "--momentum is 0.0 there, not 0.9",
+        "--bounds is [3.0, 4.0] there, not [1.0, 2.0]",
+    ]
+    without = saved()
+    del without["discount"]
+    assert differing_flags(without, Config(**ENV)) == ["--discount is missing there"]
 
 
 def test_only_what_makes_a_run_what_it_is_counts_as_different():

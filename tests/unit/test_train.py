@@ -101,6 +101,22 @@ def test_a_resumed_run_keeps_its_cadences(workspace):
     assert [row["episode"] for row in rows(f"{run.run_dir}/train.csv")][:5] == ["1", "2", "3", "4", "5"]
 
 
+def test_a_signal_right_after_the_last_chance_to_save_stops_at_the_next(workspace, monkeypatch):
+    """Between the check for a checkpoint and the check for the end nothing may be lost."""
+    stop = []
+    run = workspace("--checkpoint_frequency", 1000, stop=stop)
+    checkpoint_if_due = run.checkpoint_if_due
+
+    def checkpoint_and_signal():
+        checkpoint_if_due()
+        if run.step == 20:
+            stop.append(signal.SIGTERM)
+
+    run.checkpoint_if_due = checkpoint_and_signal
+    assert run.train() == 128 + signal.SIGTERM and run.step == 27
+    assert os.path.exists(f"{run.run_dir}/checkpoints/000000000027.checkpoint")
+
+
 def test_a_signal_before_the_first_step_ends_the_run_there(workspace):
     run = workspace(stop=[signal.SIGINT])
     assert run.train() == 128 + signal.SIGINT and run.step == 0
@@ -182,5 +198,5 @@ def test_auto_compiles_where_a_run_is_long_enough(workspace, monkeypatch, flags,
 
 
 def test_the_reference_cannot_be_compiled(workspace):
-    with pytest.raises(UsageError, match="^argument --compile: it needs --fast_path"):
+    with pytest.raises(UsageError, match="^argument --compile: on needs --fast_path"):
         workspace("--compile", "on", "--no-fast_path")
