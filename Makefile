@@ -1,6 +1,7 @@
 # make train ARGS="--env cheetah_run"   sets up .venv and trains
 # make test                             sets up .venv and runs all tests
 # make test-fast                        the unit tests alone
+# make check                            lint and format, without changing anything
 # make faults                           kills one run many times and compares it with an undisturbed one
 # make figures                          draws figures/ again from results/
 # make bench                            times the learner, against other packages, and the parts of a training step
@@ -9,7 +10,7 @@ ARGS ?= --env cheetah_run
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
-.PHONY: train test test-fast faults figures bench clean
+.PHONY: train test test-fast check faults figures bench clean
 
 train: .venv/installed
 	.venv/bin/python train.py $(ARGS)
@@ -19,6 +20,10 @@ test: .venv/installed .venv/installed-ray
 
 test-fast: .venv/installed
 	.venv/bin/python -m pytest -n auto tests/unit
+
+check: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 
 faults: .venv/installed
 	.venv/bin/python -m pytest -m faults
