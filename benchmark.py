@@ -12,7 +12,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 
 from cli import Parser, parse_train_args
-from config import POSITIVE_INT
+from config import POSITIVE_INT, SEED
 from errors import UsageError, report_errors
 from launch.local import ROOT, LocalJobs
 from launch.ray_cluster import ClusterError, RayJobs
@@ -22,7 +22,9 @@ from launch.scheduler import Scheduler
 from storage.run_dir import lock
 
 # Flags of train.py that no setting may have: what decides them here.
+MAX_SEEDS = 1000  # of one range
 RESERVED_FLAGS = {
+    "help": "it is a flag of the command line",
     "env": "--envs decides it",
     "seed": "--seeds decides it",
     "experiment": "it is made of --name and the setting's name",
@@ -34,9 +36,11 @@ def parse_seeds(text):
     """1-3,7 -> [1, 2, 3, 7]."""
     seeds = []
     for part in text.split(","):
-        if not (match := re.fullmatch(r"(\d+)(?:-(\d+))?", part)):
+        if not (match := re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)):
             raise argparse.ArgumentTypeError(f"{text!r} is not a list like 1-3,7")
-        first, last = int(match[1]), int(match[2] or match[1])
+        first, last = SEED(match[1]), SEED(match[2] or match[1])
+        if last - first >= MAX_SEEDS:
+            raise argparse.ArgumentTypeError(f"{part} are more than {MAX_SEEDS} seeds")
         seeds += range(first, last + 1)
     if not seeds or len(set(seeds)) < len(seeds):
         raise argparse.ArgumentTypeError(f"{text!r} holds no seed, or one twice")
@@ -54,6 +58,8 @@ def parse_envs(text):
 def parse_setting(text):
     """'name: flag=value flag=value' -> (name, train.py's flags); without a name it is the text itself."""
     name, colon, rest = text.partition(":")
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty text is no setting; 'name:' is one without flags")
     if not colon or "=" in name:
         name, rest = "", text
     flags = []

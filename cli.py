@@ -4,8 +4,9 @@ import argparse
 import difflib
 import os
 import re
+import sys
 
-from config import FLAGS, Config, Switch, as_json, check_together, differing_flags
+from config import FLAGS, Config, Name, Switch, as_json, check_together, differing_flags
 from errors import UsageError
 from storage.run_dir import find_run, read_config
 
@@ -33,7 +34,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         """As argparse's; an unknown flag is answered with the one that it resembles."""
-        for word in args or ():
+        args = sys.argv[1:] if args is None else list(args)
+        for word in args:
             if re.fullmatch(r"--\w+=--", word):  # argparse of Python 3.11 raises ValueError
                 self.error(f"argument {word[:-3]}: expected one argument")
         namespace, unknown = self.parse_known_args(args, namespace)
@@ -77,6 +79,7 @@ def train_parser():
     groups["run"].add_argument(
         "--resume",
         metavar="DIR",
+        type=Name(),
         help="continue a run from its last checkpoint: its directory, or auto for the newest run under exp/ with this "
         "--experiment, --env, --chunk_size and --seed, if there is one. Flags that are not given are the run's "
         "(default: a new run)",

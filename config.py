@@ -134,7 +134,9 @@ VIDEO_FPS = Number(float, 1)
 # Bounds beyond what any machine can do, so that a typing error is refused.
 NUM_THREADS = Number(int, 1, 1024)
 HIDDEN_DIM = Number(int, 1, 16_384)
-FILE_NAME = Name(r"[\w.-]+", "only letters, digits, '.', '_' and '-'")
+HIDDEN_DEPTH = Number(int, 1, 64)
+BATCH_SIZE = Number(int, 1, 2**20)
+FILE_NAME = Name(r"[\w-][\w.-]*", "only letters, digits, '_', '-', and behind the first character '.',")
 SWITCH = Switch()
 
 
@@ -204,7 +206,7 @@ class Config:
         "how much worse than replanning a planned step may be, as a multiple of what the critics disagree about, or "
         "of what the policy gives up for its randomness, whichever is more")
     noise_correlation: float = flag(
-        "chunking", 0.8, BELOW_ONE,
+        "chunking", 0.8, Number(float, 0, 0.999999),  # what is closer to 1 is 1 in float32
         "correlation of the exploration noise of neighbouring actions of a plan, at the start; 0 is independent noise")
     learnable_noise_correlation: bool = flag("chunking", True, SWITCH, "learn that correlation with the actor")
     windows: str = flag(
@@ -216,7 +218,7 @@ class Config:
         "probability that a plan is executed to its end in training whatever its confidences")
 
     discount: float = flag("SAC", 0.99, BELOW_ONE, "discount factor", "per step")
-    batch_size: int = flag("SAC", 128, POSITIVE_INT, "windows per batch")
+    batch_size: int = flag("SAC", 128, BATCH_SIZE, "windows per batch")
     updates_per_step: float = flag(
         "SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one every other step")
     replay_buffer_capacity: int = flag(
@@ -241,7 +243,7 @@ class Config:
         "SAC", 0.005, Number(float, 0, 1, open_low=True), "share of the critic that a target update takes over")
 
     hidden_dim: int = flag("networks", 256, HIDDEN_DIM, "units per hidden layer")
-    hidden_depth: int = flag("networks", 2, POSITIVE_INT, "hidden layers")
+    hidden_depth: int = flag("networks", 2, HIDDEN_DEPTH, "hidden layers")
     critic_layer_norm: bool = flag("networks", True, SWITCH, "LayerNorm in the critic's hidden layers")
     actor_log_std_bounds: tuple = flag(
         "networks", (-5.0, 2.0), FINITE, "range of the log standard deviation before the tanh", nargs=("LOW", "HIGH"))

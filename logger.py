@@ -191,6 +191,10 @@ class Logger:
         """Advance the progress bar by one environment step."""
         self._bar.update()
 
+    def announce(self, what):
+        """Show in the progress bar what keeps it from advancing; the next row takes it away."""
+        self._bar.set_description(what)
+
     def record_update(self, metrics, step):
         """Take in the metrics of one update, at a step, for the next train row."""
         self._updates.record(metrics, step)
@@ -220,6 +224,7 @@ class Logger:
 
     def log_eval(self, row):
         """An eval row: step, return, return_1.., k."""
+        self._bar.set_description()
         self._eval_csv.write(row)
         self._scalars("eval", row)
         self._print("eval", "green", row, ("step", "return", "k"))

@@ -155,7 +155,7 @@ class Workspace:
         finished = finished_steps(self.run_dir) if self.is_resumed else 0
         if finished < self.config.num_train_steps:
             return False
-        print(f"{self.run_dir} has finished: {finished} of {self.config.num_train_steps} steps")
+        print(f"{self.run_dir} has finished its {finished} steps")
         return True
 
     def start(self):
@@ -163,8 +163,10 @@ class Workspace:
         cfg = self.config
         if self.is_resumed:
             self.restore()
+        compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
         if cfg.fast_path:
-            fast_path.install(self.agent, compilation.COMPILE_FROM if cfg.compile == "on" else None)
+            fast_path.install(self.agent, compile_from)
+        self.first_compiled_update = compile_from and max(compile_from, self.agent.num_updates + 1)
         self.evaluation_due = Every(cfg.eval_frequency, self.step - self.step % cfg.eval_frequency)
         self.checkpoint_due = Every(cfg.checkpoint_frequency, self.step)
         record_start(self.run_dir, cfg, self.step)
@@ -172,10 +174,22 @@ class Workspace:
             os.makedirs(os.path.join(self.run_dir, "video"), exist_ok=True)
         self.logger = Logger(self.run_dir, as_json(cfg), cfg.num_train_steps, cfg.log_save_tb, self.step)
         continued = f", continued from step {self.step}" if self.is_resumed else ""
-        self.logger.print(f"run directory {self.run_dir}{continued}")
+        self.logger.print(f"run directory {self.run_dir}{continued}\n{self.summary()}")
         if cfg.checkpoint_frequency and self.step == 0:
             self.save()  # so that a run that is killed early can be continued, too
         self.is_stopping = bool(self.stop)
+
+    def summary(self):
+        """What a user wants to know before the first result, in one line."""
+        cfg = self.config
+        threads = f"{cfg.num_threads} thread" + "s" * (cfg.num_threads > 1)
+        compiled = "compiled after 1,000 updates" if cfg.compile == "on" else "not compiled"
+        renderer = os.environ.get("MUJOCO_GL", "the environment's") if self.records_video else "none"
+        first = min(self.step + cfg.eval_frequency - self.step % cfg.eval_frequency, cfg.num_train_steps)
+        return (
+            f"device {self.device}, {threads}, {compiled}, replay buffer {self.buffer.rows.nbytes / 1e6:,.0f} MB, "
+            f"renderer {renderer}, next evaluation at step {first:,}"
+        )
 
     def start_episode(self):
         """Reset the environment; the first plan is made from its first observation."""
@@ -215,6 +229,10 @@ class Workspace:
         if self.step <= cfg.num_seed_steps:
             return
         for _ in range(int(self.step * cfg.updates_per_step) - int((self.step - 1) * cfg.updates_per_step)):
+            if self.agent.num_updates + 1 == self.first_compiled_update:
+                self.logger.print(
+                    "compiling the update: half a minute to two, a few seconds if its cache knows the agent"
+                )
             metrics = self.agent.update(self.buffer.sample(cfg.batch_size))
             if self.agent.num_updates % cfg.log_frequency == 0:
                 self.logger.record_update(metrics, self.step)
@@ -236,6 +254,7 @@ class Workspace:
     def evaluate(self):
         """Play the mode of the policy in the other environment; training is the same with and without."""
         cfg, started = self.config, time.perf_counter()
+        self.logger.announce("evaluating")
         row = evaluate(
             self.agent,
             self.eval_env,
@@ -262,12 +281,15 @@ class Workspace:
 
     def finish(self):
         """Close the log; write policy.pt if all steps are done. Returns the exit status."""
-        self.logger.close()
         if self.step < self.config.num_train_steps:
+            self.logger.close()
+            print(f"stopped at step {self.step}; continue with: python train.py --resume {self.run_dir}")
             return 128 + self.stop[0]
         weights, flags = self.agent.actor.state_dict(), as_json(self.config)
         save_policy(self.run_dir, weights, flags, self.obs_size, self.action_size, self.step)
         record_end(self.run_dir, self.step)
+        self.logger.close()
+        print(f"play it: python evaluate.py {self.run_dir} --video\nplot it: python plot.py {self.run_dir}")
         return 0
 
     def save(self):

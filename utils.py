@@ -5,6 +5,8 @@ import os
 import numpy as np
 import torch
 
+DEVICE_TYPES = ("cpu", "cuda", "mps")
+
 
 def numpy_generator(seed, stream):
     """A random stream of its own, a numpy Generator.
@@ -50,8 +52,10 @@ def choose_device(name):
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"{name} is not usable here: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # each kind of device has its own
+        raise ValueError(f"{name} is not usable here: {str(error).partition(chr(10))[0]}") from error
+    if device.type not in DEVICE_TYPES:
+        raise ValueError(f"{name} is not one of {', '.join(DEVICE_TYPES)}")
     return device
 
 

@@ -99,8 +99,13 @@ def aggregate(curves, statistic):
 
     Returns:
         x, value, low, high, each (N,): the interval is that of `statistics.seeds_interval`.
+
+    Raises:
+        UsageError: there is no step at which all seeds have a value.
     """
     x = sorted(set.intersection(*(set(curve.x.tolist()) for curve in curves)))
+    if not x:
+        raise UsageError(f"the seeds of {curves[0].task}, {curves[0].setting} have no step in common")
     values = np.array([[curve.y[curve.x.tolist().index(at)] for at in x] for curve in curves])  # (seeds, N)
     return np.array(x), *seeds_interval(values, statistic)
 

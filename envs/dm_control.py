@@ -36,6 +36,9 @@ class DMControlEnv(gym.Env, Task):
             # quadruped_escape would open a renderer, and fail without one, to tell it about the new terrain.
             physics = self._env.physics
             physics.__class__ = type("HeadlessPhysics", (type(physics),), {"contexts": None})
+        else:
+            size = self._env.physics.model.vis.global_  # of the largest frame that can be rendered
+            size.offwidth, size.offheight = max(size.offwidth, render_size), max(size.offheight, render_size)
         self._render_size = render_size
         self._camera = 0 if camera is None else self._camera_id(camera, f"{domain}_{task}")
         self.render_mode = "rgb_array" if render_size else None

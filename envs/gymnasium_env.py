@@ -36,6 +36,8 @@ class CheckedEnv(gym.Wrapper):
         self._num_steps = 0
         try:
             result = self.env.reset(**kwargs)
+        except SystemExit as error:
+            raise RunError(f"{self._name}: reset() called sys.exit()") from error
         except Exception as error:
             error.add_note(f"This was raised by reset() of the environment {self._name}.")
             raise
@@ -50,6 +52,8 @@ class CheckedEnv(gym.Wrapper):
         self._num_steps += 1
         try:
             result = self.env.step(action)
+        except SystemExit as error:
+            raise RunError(f"{self._name}: step() called sys.exit(), {self._when()}") from error
         except Exception as error:
             error.add_note(f"This was raised by step() of the environment {self._name}, {self._when()}.")
             raise

@@ -240,7 +240,7 @@ def test_resuming(interrupted, undisturbed):
     assert [r["step"] for r in rows(directory / "eval.csv")] == ["500", "1000", "1500", "1800"]
 
     again = train(interrupted, *RESUMED, "--num_train_steps", 1800, "--resume", "auto")
-    assert again.returncode == 0 and "has finished: 1800 of 1800 steps" in again.stdout
+    assert again.returncode == 0 and "has finished its 1800 steps" in again.stdout
 
 
 def checkpoint_steps_of(files):

@@ -321,3 +321,9 @@ def test_several_sweeps_name_their_interval(tmp_path):
         (tmp_path / f"{seed}.json").write_text(json.dumps({"title": f"t, seed {seed}", "episodes": 1, "rows": rows}))
     figure, table = evaluation_file.draw([str(tmp_path / "1.json"), str(tmp_path / "2.json")])
     assert figure.axes[0].get_ylabel() == "return, range of 2 seeds" and "95% t interval" in table
+
+
+def test_seeds_without_a_common_step_are_refused():
+    one, other = (Curve("t", "s", seed, np.array(x), np.zeros(2)) for seed, x in (("1", [1, 3]), ("2", [2, 4])))
+    with pytest.raises(UsageError, match="the seeds of t, s have no step in common"):
+        aggregate([one, other], "mean")

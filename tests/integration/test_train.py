@@ -102,8 +102,13 @@ def test_the_terminal_output_is_readable_when_piped(cheetah):
     directory, result = cheetah
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    assert lines[0] == f"run directory {Path('exp') / directory.name}"
-    assert all(re.match(r"(train|eval ) \| ", line) for line in lines[1:]) and "\x1b" not in result.stdout
+    run = Path("exp") / directory.name
+    assert lines[0] == f"run directory {run}"
+    assert re.fullmatch(
+        r"device cpu, 1 thread, not compiled, replay buffer 1 MB, renderer \w+, next evaluation at step 2,000", lines[1]
+    )
+    assert all(re.match(r"(train|eval ) \| ", line) for line in lines[2:-2]) and "\x1b" not in result.stdout
+    assert lines[-2:] == [f"play it: python evaluate.py {run} --video", f"plot it: python plot.py {run}"]
 
 
 def test_the_policy_loads_without_pickle(cheetah, make_agent):
@@ -195,7 +200,9 @@ def imported(stderr):
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in stderr.splitlines() if "import time:" in line}
 
 
-@pytest.mark.parametrize("flags, status", [(["--help"], 0), (["--env", "cheetah_run", "--chunk_size", "0"], 2)])
+@pytest.mark.parametrize(
+    "flags, status", [(["--help"], 0), (["--env", "x", "--chunk_size", "0"], 2), (["--eval_frequency=--"], 2)]
+)
 def test_help_and_a_bad_flag_load_neither_torch_nor_mujoco(flags, status):
     command = [sys.executable, "-X", "importtime", str(ROOT / "train.py"), *flags]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -247,6 +254,8 @@ def test_the_renderer_is_chosen_before_dm_control_is_loaded(tmp_path, renderer):
         (["--env", "cheetah_run", "--chunk_size", "0"], "--chunk_size"),
         (["--env", "cheetah_run", "--device", "cuda:77"], "--device"),
         (["--env", "cheetah_run", "--device", "abacus"], "--device"),
+        (["--env", "cheetah_run", "--device", "meta"], "--device: meta is not one of cpu, cuda, mps"),
+        (["--env", "cheetah_run", "--device", "hpu"], "--device: hpu is not usable here"),
         (["--env", "cheetah_run", "--video_camera", "top"], "has no camera 'top'; its cameras are 0 side, 1 back"),
         (["--env", "Pendulum-v1", "--video_camera", "0"], "--video_camera: Pendulum-v1 has no cameras"),
         (["--env", "cheetah_run", "--action_repeat", "2", "--video_fps", "51"], "than the 50 steps per second"),

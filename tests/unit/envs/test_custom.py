@@ -1,5 +1,6 @@
 """Environments that users write: any make, any mistake; and modules in places where no code is accepted."""
 
+import sys
 import textwrap
 import traceback
 import warnings
@@ -133,6 +134,18 @@ def test_a_step_of_a_wrong_make_is_named(custom, result, sentence):
     env.unwrapped.at_step = result
     with pytest.raises(RunError, match=rf"^Custom-v0: step\(\) returns, in step 2 of an episode, {sentence}"):
         env.step(np.zeros(2))
+
+
+def test_an_environment_that_exits_ends_the_run_with_a_sentence(custom, monkeypatch):
+    """Otherwise its exit status 0 would look like a run that has finished."""
+    env = custom()
+    env.reset(seed=0)
+    monkeypatch.setattr(type(env.unwrapped), "step", lambda *_: sys.exit(0))
+    with pytest.raises(RunError, match=r"^Custom-v0: step\(\) called sys.exit\(\), in step 1 of an episode"):
+        env.step(np.zeros(2))
+    monkeypatch.setattr(type(env.unwrapped), "reset", lambda *_, **__: sys.exit(0))
+    with pytest.raises(RunError, match=r"^Custom-v0: reset\(\) called sys.exit\(\)"):
+        env.reset()
 
 
 @pytest.mark.parametrize(

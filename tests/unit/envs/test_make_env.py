@@ -211,3 +211,10 @@ def test_the_random_state_decides_what_follows(name):
     set_random_state(other, json.loads(json.dumps(random_state(env))))
     one, two = ([e.reset()[0], e.action_space.sample(), e.step(e.action_space.sample())[0]] for e in (env, other))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_frames_may_be_larger_than_the_models_own_limit(renderer):
+    env = make_env("cartpole_swingup", render_size=512)
+    env.reset(seed=0)
+    assert env.render().shape == (512, 512, 3)
+    env.close()
