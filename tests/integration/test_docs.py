@@ -1,0 +1,89 @@
+"""The commands of README and docs, in their order in one folder, training shortened by appended flags."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import ROOT
+
+PAGES = ["README.md", "docs/runs.md", "docs/evaluation.md", "docs/clusters.md"]
+SHORT = "--num_train_steps 300 --num_seed_steps 100 --eval_frequency 300 --num_eval_episodes 1 --action_repeat 25"
+SHORT += " --hidden_dim 16 --batch_size 16 --replay_buffer_capacity 1000 --video_size 64 --video_fps 2"
+SHORTER = {  # appended by what the command contains, the first that fits; None leaves it out
+    "--ray": None,  # a cluster; test_ray.py has one
+    "tensorboard": None,  # serves until it is stopped
+    "--resume exp/RUN --num_train_steps": "--num_train_steps 400",
+    "--resume auto": SHORT,
+    "--resume": "",
+    "--help": "",
+    "train.py": SHORT,
+    "--sweep": "--episodes 1",
+    "--calibration": "--episodes 2 --pairs 10 --horizon 5",
+    "--video": "--episodes 1 --video_size 64 --video_fps 2",
+    "evaluate.py": "--episodes 1",
+    "plot.py": "",
+    "benchmark.py": "--seeds 1 --envs Pendulum-v1 --common "
+    "'num_train_steps=200 num_seed_steps=100 hidden_dim=16 batch_size=16 num_eval_episodes=1 save_video=false'",
+}
+
+
+def commands():
+    """(page, command) of each line of a code block that starts with python or tensorboard, continued lines joined."""
+    for page in PAGES:
+        text = (ROOT / page).read_text().replace("\\\n", " ")
+        for line in re.findall(r"^    ((?:python|tensorboard) .*)$", text, re.MULTILINE):
+            yield page, " ".join(line.partition(" #")[0].split())
+
+
+def shortened(command):
+    """The command with appended flags, or None if it is not run here."""
+    return next(None if flags is None else f"{command} {flags}" for part, flags in SHORTER.items() if part in command)
+
+
+def test_every_command_works_after_the_one_before(tmp_path, renderer):
+    (tmp_path / "results").symlink_to(ROOT / "results")  # committed sweeps and curves; nothing is written there
+    run, other, count, trained = None, None, 0, set()
+    for page, command in commands():
+        words = shortened(command)
+        is_repeated = "train.py" in command and command in trained
+        if words is None or is_repeated or "$SLURM" in words or "chunks ..." in words:
+            continue
+        trained.add(command)
+        if run is None and "exp/RUN" in words:
+            run, other = (
+                str(min((tmp_path / "exp").glob(f"{name}-*")).relative_to(tmp_path))
+                for name in ("sac", "va_cheetah_run")
+            )
+        if "benchmark.py" in words:
+            (tmp_path / "results").unlink()  # benchmark.py makes results/NAME here
+        names = {"exp/RUN": run, "exp/OTHER": other, "results/NAME": "results/first_evidence"}
+        words = [next((w.replace(n, to) for n, to in names.items() if n in w), w) for w in shlex.split(words)]
+        words = [path for word in words for path in (sorted(map(str, tmp_path.glob(word))) if "*" in word else [word])]
+        words[0], words[1] = sys.executable, str(ROOT / words[1]) if words[1].endswith(".py") else words[1]
+        result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, f"{page}: {command}\n{result.stderr}"
+        count += 1
+    assert count > 15
+
+
+def test_the_custom_environment_of_the_docs(tmp_path):
+    text = (ROOT / "docs" / "custom_environment.md").read_text()
+    (code,), (command,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "bash"))
+    (tmp_path / "my_env.py").write_text(code)
+    words = [sys.executable, str(ROOT / "train.py"), *command.split()[2:], "--num_train_steps", "300"]
+    words += ["--num_seed_steps", "200", "--num_eval_episodes", "1", "--no-save_video"]
+    environment = {"PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=os.environ | environment)
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.glob("exp/*/policy.pt"))
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if not link.startswith("http")]
+    assert all(((ROOT / page).parent / link).exists() for link in links)
