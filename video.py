@@ -17,9 +17,8 @@ MAX_DEFAULT_FPS = 25  # software rendering is slow: more would cost more than th
 PROBE_BYTES = 1 << 20  # more than a video of one episode
 
 EXECUTED, OTHER, THRESHOLD, TEXT = (86, 180, 233), (150, 150, 150), (230, 159, 0), (255, 255, 255)  # Okabe and Ito
-HEIGHT = 0.2  # of the strip at the bottom, as a share of the frame's
+STRIP = 0.25  # height of the strip below the frame, as a share of the frame's
 MIN_FRAME_HEIGHT = 45  # pixels; below, no bar would fit into the strip
-SHADE = 0.45  # what is left of the picture's brightness under the strip
 
 
 class PlanView(NamedTuple):
@@ -35,31 +34,33 @@ class PlanView(NamedTuple):
 
 
 def draw_plan(frame, view):
-    """A copy of the frame (H, W, 3) uint8 with a strip at the bottom, unless H is less than MIN_FRAME_HEIGHT.
+    """The frame (H, W, 3) uint8 with a strip below it, unless H is less than MIN_FRAME_HEIGHT.
 
-    Left: step and return. Right, for h > 1: a bar per confidence, blue for the steps that are executed, white-edged for
-    the present one; the threshold as an orange line; a white dot above the first bar where the agent has just planned.
+    Left: step and return, for h > 1 also k and the threshold. Right, for h > 1: a bar per confidence, blue for the
+    actions that are executed, white-edged for the current one; the threshold as an orange line; a white dot above the
+    first bar where the agent has just planned.
     """
     if frame.shape[0] < MIN_FRAME_HEIGHT:
         return frame.copy()
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = frame.shape[:2]
-    top = height - round(HEIGHT * height)
-    frame = frame.copy()
-    frame[top:] = (SHADE * frame[top:]).astype(np.uint8)
-    image = Image.fromarray(frame)
+    bottom = height + 2 * round(STRIP * height / 2)  # mp4 takes even sizes
+    image = Image.new("RGB", (width, bottom))
+    image.paste(Image.fromarray(frame))
     pen = ImageDraw.Draw(image)
     margin = max(2, height // 64)
-    font = ImageFont.load_default(size=max(8, height // 18))
-    for i, line in enumerate((f"step {view.step}", f"return {view.episode_return:.1f}")):
-        pen.text((margin, top + i * (height - top) // 2), line, TEXT, font)
+    lines = [f"step {view.step}", f"return {view.episode_return:.1f}"]
     if len(view.confidences) > 1:
-        left, right, low, high = width * 0.55, width - margin, height - margin - 1, top + 3 * margin
+        lines.append(f"k {view.executed_length}, threshold {view.threshold:g}")
+        left, right, low, high = width * 0.55, width - margin, bottom - margin - 1, height + 3 * margin
         _draw_bars(pen, view, left, right, low, high)
         if view.replanned:
-            x = left + 0.375 * (right - left) / len(view.confidences)
-            pen.ellipse((x - margin / 2, top + margin / 2, x + margin / 2, top + 1.5 * margin), fill=TEXT)
+            x, y = left + 0.375 * (right - left) / len(view.confidences), height + 1.5 * margin
+            pen.ellipse((x - margin / 2, y - margin / 2, x + margin / 2, y + margin / 2), fill=TEXT)
+    font = ImageFont.load_default(size=max(8, height // 18))
+    for i, line in enumerate(lines):
+        pen.text((margin, height + i * (bottom - height) // 3), line, TEXT, font)
     return np.asarray(image)
 
 
@@ -72,7 +73,7 @@ def _draw_bars(pen, view, left, right, low, high):
         colour = EXECUTED if i < view.executed_length else OTHER
         pen.rectangle(bar, fill=colour, outline=TEXT if i == view.position else colour)
     y = low - view.threshold * (low - high)
-    pen.line((left, y, right, y), fill=THRESHOLD)
+    pen.line((left, y, right, y), fill=THRESHOLD, width=2)  # one pixel would lose its colour in the mp4
 
 
 def probe_video(env, overlay=True):

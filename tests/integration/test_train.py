@@ -59,7 +59,7 @@ def test_the_evaluation_video_shows_the_task(cheetah, renderer):
     directory, _ = cheetah
     assert sorted(p.name for p in (directory / "video").iterdir()) == ["2000.mp4", "3000.mp4"]
     frames = [frame for frame in imageio.get_reader(directory / "video" / "2000.mp4")]
-    assert len(frames) == 250 and frames[0].shape == (256, 256, 3)  # 10 s at 25 frames a second
+    assert len(frames) == 250 and frames[0].shape == (320, 256, 3)  # 10 s at 25 frames per second
     assert 20 < frames[0].mean() < 235 and frames[0].std() > 10
     assert np.abs(frames[0].astype(int) - frames[60]).max() > 50  # something moves
 
