@@ -73,6 +73,15 @@ def check_csv(run_dir, last_step, expected_rows=None):
             )
 
 
+def train_tag(column):
+    """The TensorBoard tag of a column of train.csv: train/, loss/, policy/ or confidence/ and its name."""
+    if column.endswith("_loss"):
+        return f"loss/{column}"
+    if column.startswith(("confidence", "label", "advantage")):
+        return f"confidence/{column}"
+    return f"{'policy' if column in ('alpha', 'entropy', 'noise_correlation', 'q') else 'train'}/{column}"
+
+
 class CsvLog:
     """Appends rows to a CSV file. A column that first appears late is added to the header, earlier rows stay empty.
 
@@ -209,7 +218,7 @@ class Logger:
         """
         row = row | self._updates.pop()
         self._train_csv.write(row)
-        self._scalars("train", row)
+        self._scalars(row, train_tag)
         if self._writer and len(lengths):
             # Not train/k: TensorBoard drops a histogram that shares its tag with a scalar.
             h = np.shape(confidences)[1]
@@ -226,7 +235,11 @@ class Logger:
         """An eval row: step, return, return_1.., k."""
         self._bar.set_description()
         self._eval_csv.write(row)
-        self._scalars("eval", row)
+        returns = {name: value for name, value in row.items() if name.startswith("return_")}
+        shown = {name: value for name, value in row.items() if name not in returns}
+        if returns:  # one chart for the spread instead of one per episode
+            shown["return_std"] = float(np.std(list(returns.values())))
+        self._scalars(shown, lambda name: f"eval/{name}")
         self._print("eval", "green", row, ("step", "return", "k"))
 
     def print(self, text):
@@ -257,17 +270,19 @@ class Logger:
         # TensorBoard hides what earlier files hold from purge_step on.
         self._writer = SummaryWriter(run_dir, purge_step=last_step + 1 if last_step else None)
         # Written first, so that an unfinished run can be compared too; the metric is the last eval/return.
+        first = ("env", "seed", "chunk_size")  # the table of hyperparameters opens on these
+        args = {name: args[name] for name in first if name in args} | args
         flags = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in args.items()}
         start, info, self._session_end = hparams(flags, {"eval/return": 0.0})
         self._writer.file_writer.add_summary(start)
         self._writer.file_writer.add_summary(info)
 
-    def _scalars(self, group, row):
+    def _scalars(self, row, tag_of):
         if self._writer:
             with writing(self._events):
                 for name, value in row.items():
                     if name != "step":
-                        self._writer.add_scalar(f"{group}/{name}", value, row["step"])
+                        self._writer.add_scalar(tag_of(name), value, row["step"])
                 self._writer.flush()
 
     def _print(self, label, colour, row, names):

@@ -214,22 +214,30 @@ def test_mean_metrics():
 def test_tensorboard_holds_the_same_numbers(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    logger = Logger(tmp_path, {"env": "x", "betas": (0.9, 0.999)}, total_steps=20, save_tb=True)
-    logger.record_update({"q": torch.tensor(1.5)}, step=1)
+    flags = {"action_repeat": 1, "betas": (0.9, 0.999), "chunk_size": 2, "env": "x"}
+    logger = Logger(tmp_path, flags, total_steps=20, save_tb=True)
+    update = {"q": 1.5, "actor_loss": 2.5, "confidence_loss": 3.5, "label": [4.5]}
+    logger.record_update({name: torch.tensor(value) for name, value in update.items()}, step=1)
     row = {"episode": 1, "length": 10, "duration": 2.0, "steps_per_second": 5.0, "return": 3.0, "k": 1.5}
     logger.log_train({"step": 10, **row}, [1, 2], [[1, 0.2], [1, 0.8]])
     logger.log_train({"step": 20, **row, "return": 4.0}, [2, 2], [[1, 0.9], [1, 0.8]])
-    logger.log_eval({"step": 20, "return": 9.0, "return_1": 9.0, "k": 2.0})
+    logger.log_eval({"step": 20, "return": 9.0, "return_1": 7.0, "return_2": 11.0, "k": 2.0})
     logger.close()
 
     events = EventAccumulator(str(tmp_path), size_guidance={"histograms": 0})
     events.Reload()
-    for path, group in (("train.csv", "train"), ("eval.csv", "eval")):
-        rows = read(tmp_path / path)
-        for name in rows[-1].keys() - {"step"}:
-            logged = [(str(e.step), e.value) for e in events.Scalars(f"{group}/{name}")]
-            assert logged == [(r["step"], pytest.approx(float(r[name]))) for r in rows if r[name]]
-    assert rows == [{"step": "20", "return": "9.0", "return_1": "9.0", "k": "2.0"}]
+    groups = {"q": "policy", "actor_loss": "loss", "confidence_loss": "loss", "label_2": "confidence"}
+    rows = read(tmp_path / "train.csv")
+    for name in rows[-1].keys() - {"step"}:
+        logged = [(str(e.step), e.value) for e in events.Scalars(f"{groups.get(name, 'train')}/{name}")]
+        assert logged == [(r["step"], pytest.approx(float(r[name]))) for r in rows if r[name]]
+    assert {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"] if tag.startswith("eval/")} == {
+        "eval/return": 9,
+        "eval/return_std": 2,  # one chart for the spread of all episodes
+        "eval/k": 2,
+    }
+    evaluation = {"step": "20", "return": "9.0", "return_1": "7.0", "return_2": "11.0", "k": "2.0"}
+    assert read(tmp_path / "eval.csv") == [evaluation]
     assert read(tmp_path / "train.csv")[0]["q"] == "1.5" and read(tmp_path / "train.csv")[1]["q"] == ""
     k = events.Histograms("plans/k")
     assert [(e.step, e.histogram_value.num, e.histogram_value.sum) for e in k] == [(10, 2, 3), (20, 2, 4)]
@@ -237,7 +245,10 @@ def test_tensorboard_holds_the_same_numbers(tmp_path):
     tags = events.Tags()
     assert not set(tags["scalars"]) & set(tags["histograms"])  # TensorBoard shows one kind a tag
     hparams = {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"}
-    assert set(events.PluginTagToContent("hparams")) == hparams
+    content = events.PluginTagToContent("hparams")
+    assert set(content) == hparams
+    names = [content["_hparams_/experiment"].find(name.encode()) for name in ("env", "chunk_size", "action_repeat")]
+    assert names == sorted(names) and names[0] >= 0  # the table opens on what tells runs apart
 
 
 def test_piped_output_is_plain_lines(tmp_path, capsys):
