@@ -199,14 +199,20 @@ def test_a_directory_that_cannot_be_made_is_refused_at_once(tmp_path):
         assert "cannot create exp/" in sentence
 
 
-@pytest.fixture
-def interrupted(tmp_path):
-    """A run that was stopped after some episodes."""
-    process = start(tmp_path, *RESUMED)
-    wait_for(lambda: num_rows(tmp_path) >= 4)
+@pytest.fixture(scope="module")
+def interrupted_once(tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("interrupted")
+    process = start(cwd, *RESUMED)
+    wait_for(lambda: num_rows(cwd) >= 4)
     process.send_signal(signal.SIGTERM)
     process.communicate()
-    return tmp_path
+    return cwd
+
+
+@pytest.fixture
+def interrupted(interrupted_once, tmp_path):
+    """A copy of a run that was stopped after some episodes."""
+    return shutil.copytree(interrupted_once, tmp_path, dirs_exist_ok=True)
 
 
 @posix

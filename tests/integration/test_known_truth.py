@@ -22,14 +22,14 @@ FLAGS = (
 
 
 def test_confidences_are_lower_where_a_gust_can_come(tmp_path, make_agent):
-    """Three seeds; only phases count from which all planned steps lie in the same half of the turn.
+    """Two seeds; only phases count from which all planned steps lie in the same half of the turn.
 
     c_5 is left out: where gusts keep plans short, prefixes of all 5 actions are too rare to be valued in 6,000 steps.
     """
     command = [sys.executable, str(ROOT / "train.py"), *FLAGS]
     quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL}
-    processes = [subprocess.Popen([*command, "--seed", str(seed)], **quiet) for seed in (1, 2, 3)]
-    assert [p.wait(timeout=900) for p in processes] == [0, 0, 0]
+    processes = [subprocess.Popen([*command, "--seed", str(seed)], **quiet) for seed in (1, 2)]
+    assert [p.wait(timeout=900) for p in processes] == [0, 0]
     for directory in sorted(tmp_path.glob("exp/*")):
         policy = torch.load(directory / "policy.pt", weights_only=True)
         agent = make_agent(4, 1, hidden_dim=64)
