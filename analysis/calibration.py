@@ -180,9 +180,7 @@ def report(rows):
         UsageError: fewer pairs than groups.
     """
     if len(rows) < NUM_GROUPS:
-        raise UsageError(
-            f"the episodes have {len(rows)} pairs only, and {NUM_GROUPS} are needed; play more of them with --episodes"
-        )
+        raise UsageError(f"the episodes have {len(rows)} pairs only, and {NUM_GROUPS} are needed: play more episodes")
     realised = np.array([row["realised"] for row in rows])  # (N, 2)
     result = {
         "num_pairs": len(rows),

@@ -68,14 +68,14 @@ class Checkpoints:
         if len(rows):
             data = buffer.read(rows).tobytes()
             name = f"replay-{rows.start:012d}-{rows.stop:012d}.rows"
-            write_atomically(self._path(name), data)
+            self._write(name, data)
             files.append(
                 {"first": rows.start, "stop": rows.stop, "name": name, "sha256": hashlib.sha256(data).hexdigest()}
             )
         content = plain_data.to_bytes({"step": step, "row_files": files, "state": state})
         header = {"format": FORMAT, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         name = f"{step:012d}.checkpoint"
-        write_atomically(self._path(name), json.dumps(header).encode() + b"\n" + content)
+        self._write(name, json.dumps(header).encode() + b"\n" + content)
         self._good.pop(name, None)  # to the end of the order
         self._good[name] = files
         self._clean()
@@ -109,6 +109,13 @@ class Checkpoints:
     def _path(self, name):
         return os.path.join(self.directory, name)
 
+    def _write(self, name, data):
+        path = self._path(name)
+        if os.path.isdir(path):  # whatever it is, it is no checkpoint, and would keep the run from saving for ever
+            with writing(path):
+                os.rename(path, f"{path}.set-aside")
+        write_atomically(path, data)
+
     def _names(self):
         """Checkpoints, newest first."""
         try:
@@ -126,7 +133,8 @@ class Checkpoints:
         needed = {*self._good, *(file["name"] for files in self._good.values() for file in files)}
         with writing(self.directory):
             for name in os.listdir(self.directory):
-                if name not in needed and re.search(r"\.(checkpoint|rows)(\.tmp)?$", name):
+                is_ours = re.search(r"\.(checkpoint|rows)(\.tmp)?$", name) and os.path.isfile(self._path(name))
+                if is_ours and name not in needed:
                     os.remove(self._path(name))
 
     def _read(self, name):

@@ -28,6 +28,16 @@ def run_dir(cwd, *flags):
     return directory
 
 
+def benchmark_command(*flags):
+    """The words of a command line of benchmark.py."""
+    return [sys.executable, str(ROOT / "benchmark.py"), *flags]
+
+
+def benchmark(cwd, *flags):
+    """The finished process of `python benchmark.py FLAGS` in the folder cwd."""
+    return subprocess.run(benchmark_command(*flags), cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
 def rows(path):
     """The rows of a CSV file as dicts of texts."""
     with open(path, newline="") as file:

@@ -4,7 +4,6 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
@@ -12,7 +11,7 @@ import pytest
 
 from benchmark import parse_command_line, parse_seeds, parse_setting
 from storage.run_dir import lock
-from tests.helpers import ROOT, rows, trajectory
+from tests.helpers import benchmark, benchmark_command, rows, trajectory
 
 COMMON = "num_train_steps=500 num_seed_steps=100 hidden_dim=32 batch_size=16 save_video=false log_save_tb=false"
 FLAGS = ["--name", "b", "--envs", "Pendulum-v1", "--seeds", "1-2", "--jobs", "2"]
@@ -24,14 +23,6 @@ FLAGS += [
     "--set",
     "five:",
 ]
-
-
-def command(*flags):
-    return [sys.executable, str(ROOT / "benchmark.py"), *flags]
-
-
-def benchmark(cwd, *flags):
-    return subprocess.run(command(*flags), cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +79,7 @@ def test_what_has_finished_is_not_run_again(finished):
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_an_interrupted_benchmark_goes_on_where_it_was(tmp_path, finished):
     process = subprocess.Popen(
-        command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        benchmark_command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     while not any(len(path.read_text().splitlines()) > 1 for path in tmp_path.glob("exp/*/train.csv")):
         time.sleep(0.05)
@@ -111,7 +102,7 @@ def test_an_interrupted_benchmark_goes_on_where_it_was(tmp_path, finished):
 
 
 def test_runs_end_with_a_benchmark_that_is_killed(tmp_path):
-    with subprocess.Popen(command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(benchmark_command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         while not (found := list(tmp_path.glob("exp/*/train.csv"))):
             time.sleep(0.05)
             assert process.poll() is None
@@ -145,7 +136,7 @@ def test_a_run_that_ends_early_with_status_0_has_failed(tmp_path):
     (tmp_path / "modules" / "quitter.py").write_text(QUITTER)
     flags = ["--name", "b", "--envs", "quitter:Quitter-v0", "--seeds", "1", "--set", f"s: {COMMON}"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "modules")}
-    result = subprocess.run(command(*flags), cwd=tmp_path, capture_output=True, text=True, env=environment)
+    result = subprocess.run(benchmark_command(*flags), cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert result.returncode == 1
     assert result.stderr == "benchmark.py: error: 1 of 1 runs failed; see exp/b-logs/\n"
     assert "failed: ended with status 0 before its last step: I quit" in result.stdout

@@ -9,8 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.helpers import ROOT, assert_equal, rows, trajectory
-from tests.integration.test_benchmark import benchmark, command
+from tests.helpers import ROOT, assert_equal, benchmark, benchmark_command, rows, trajectory
 
 COMMON = "num_train_steps=400 num_seed_steps=40 updates_per_step=0.2 hidden_dim=32 batch_size=16 chunk_size=1"
 COMMON += " eval_frequency=200 num_eval_episodes=1 checkpoint_frequency=40 save_video=false log_save_tb=false"
@@ -58,7 +57,7 @@ def undisturbed(tmp_path_factory):
 @contextmanager
 def under_way(cwd, runs, *flags):
     """benchmark.py when so many runs have taken a checkpoint."""
-    with subprocess.Popen(command(*flags), cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(benchmark_command(*flags), cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
         try:
             while len({path.parent for path in cwd.glob("exp/*/checkpoints/*[48]0.checkpoint")}) < runs:
                 time.sleep(0.05)

@@ -382,3 +382,15 @@ def test_a_failure_is_what_writing_raises(two):
     checkpoints.load(buffer)
     with pytest.raises(RunError, match=r"000000000030.checkpoint .*bytes\): Is a directory; [\d,]+ bytes are free"):
         checkpoints.save(30, state_of(30), buffer)
+
+
+def test_a_directory_in_the_place_of_a_checkpoint_does_not_keep_the_run_from_saving(two):
+    newest(two).unlink()
+    (newest(two) / "inside").mkdir(parents=True)
+    checkpoints, buffer = Checkpoints(two), make_buffer()
+    step, _, problems = checkpoints.load(buffer)
+    assert step == 10 and len(problems) == 1
+    play(buffer, 1)
+    checkpoints.save(15, state_of(15), buffer)
+    checkpoints.save(20, state_of(20), buffer)
+    assert load(two) == (20, []) and newest(two).with_suffix(".checkpoint.set-aside").is_dir()
