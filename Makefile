@@ -15,8 +15,9 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 train: .venv/installed
 	.venv/bin/python train.py $(ARGS)
 
+# In the order of the files: by default those with few tests, which take longest, would come last.
 test: .venv/installed .venv/installed-ray
-	.venv/bin/python -m pytest -n auto --dist loadfile
+	.venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/installed
 	.venv/bin/python -m pytest -n auto tests/unit
