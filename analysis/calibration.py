@@ -20,7 +20,7 @@ from analysis.statistics import error_bars, interval_text, mean_interval, mean_i
 from envs.snapshot import reseed, restore, snapshot
 from errors import UsageError
 from replay_buffer import OpenLoopStates
-from rollout import check_finite, episode_seed
+from rollout import check_finite, checked_reset, checked_step, episode_seed
 
 NUM_GROUPS = 10  # of pairs, by what was predicted
 NUM_REPEATS = 2  # halves
@@ -93,29 +93,16 @@ def _play(agent, env, seed, commit_rule, steps):
 
     executor = ChunkExecutor(plan, commit_rule)
     agent.plan_generator.manual_seed(seed)
-    obs, _ = env.reset(seed=seed)
+    obs = checked_reset(env, seed, "calibration")
     done = False
     while not done:
         if made and made["steps"] < len(made["plan"].actions):
             yield Moment(len(steps), obs, made["obs"], made["steps"], made["plan"])
         action = executor(obs)
         made["steps"] += 1
-        obs, reward, terminated, truncated, _ = _checked_step(env, action)
+        obs, reward, terminated, truncated, _ = checked_step(env, action, "calibration")
         steps.append((obs.tobytes(), float(reward)))
         done = terminated or truncated
-
-
-def _checked_step(env, action):
-    """As env.step(action), whose numbers are all finite.
-
-    Raises:
-        RunError: one is not.
-    """
-    check_finite(action, "the policy's action", "calibration")
-    result = env.step(action)
-    check_finite(result[1], "the environment's reward", "calibration")
-    check_finite(result[0], "the environment's observation", "calibration")
-    return result
 
 
 def _realise(agent, env, moment, seed, commit_rule, discount, horizon):
@@ -141,7 +128,9 @@ def _branch(env, executor, obs, action, discount, horizon):
     """Discounted return of the executor, after a first action if there is one."""
     total, weight = 0.0, 1.0
     for _ in range(horizon):
-        obs, reward, terminated, truncated, _ = _checked_step(env, executor(obs) if action is None else action)
+        obs, reward, terminated, truncated, _ = checked_step(
+            env, executor(obs) if action is None else action, "calibration"
+        )
         action = None
         total += weight * reward
         weight *= discount
