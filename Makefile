@@ -4,13 +4,14 @@
 # make check                            lint and format, without changing anything
 # make faults                           kills one run many times and compares it with an undisturbed one
 # make figures                          draws figures/ again from results/
+# make tables                           computes the tables of README.md and docs/results.md again from results/
 # make bench                            times the learner, against other packages, and the parts of a training step
 
 ARGS ?= --env cheetah_run
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
-.PHONY: train test test-fast check faults figures bench clean
+.PHONY: train test test-fast check faults figures tables bench clean
 
 train: .venv/installed
 	.venv/bin/python train.py $(ARGS)
@@ -44,6 +45,9 @@ figures: .venv/installed
 	for task in cheetah_run walker_run ball_in_cup_catch cartpole_swingup_sparse; do \
 		$(PLOT) $(FIRST)/$$task-adaptive-*/sweep.json --output figures/sweep-$$task || exit; done
 	$(PLOT) $(FIRST)/walker_run-adaptive-s1/calibration.json --output figures/calibration-walker_run
+
+tables: .venv/installed
+	.venv/bin/python -m analysis.result_tables
 
 .venv/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }

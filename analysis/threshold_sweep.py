@@ -120,6 +120,22 @@ def pool(results):
     return {"title": title, "runs": len(results), "interval": interval, "rows": rows, "gains": gains}
 
 
+def over_fixed(result, threshold):
+    """By how much a threshold returned more than a fixed length would at the same looks per step.
+
+    Looks per step are 1 / k; returns of fixed lengths are interpolated linearly over them.
+
+    Args:
+        result: what `evaluate.py --sweep` wrote of one run.
+        threshold: one of `THRESHOLDS`.
+    """
+    rows = {(row["kind"], row["setting"]): row for row in result["rows"]}
+    fixed = sorted((row for row in result["rows"] if row["kind"] == "fixed"), key=lambda row: -row["k"])
+    learned = rows["confidence", threshold]
+    looks, returns = [1 / row["k"] for row in fixed], [row["return"] for row in fixed]
+    return float(learned["return"] - np.interp(1 / learned["k"], looks, returns))
+
+
 def gains_table(pooled):
     """The gains of `pool` as text."""
     name = mean_interval_name(pooled["runs"])

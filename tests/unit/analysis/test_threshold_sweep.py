@@ -77,6 +77,13 @@ def test_one_episode_has_no_interval():
     assert "%" not in threshold_sweep.header(1) and threshold_sweep.header(20).endswith("95% bootstrap interval")
 
 
+def test_a_fixed_length_at_the_same_looks_per_step():
+    """k = 1.6 looks 0.625 times per step: halfway between 0.25 (k = 4) and 1 (k = 1), where 5 and 25 make 15."""
+    rows = [("fixed", 1, 1.0, 25.0), ("fixed", 4, 4.0, 5.0), ("confidence", 0.5, 1.6, 18.0)]
+    rows = [dict(zip(("kind", "setting", "k", "return"), row, strict=True)) for row in rows]
+    assert threshold_sweep.over_fixed({"rows": rows}, 0.5) == pytest.approx(3)
+
+
 def test_unlike_sweeps_are_not_pooled():
     for other in (sweep_of(1.0, 2.0), sweep_of(1.0, 2.0, 2, "other")):
         with pytest.raises(UsageError, match="of one task with different seeds"):

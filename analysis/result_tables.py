@@ -1,0 +1,214 @@
+"""The tables of README.md and docs/results.md, computed from the files in results/.
+
+    python -m analysis.result_tables      writes each table between its markers again
+
+A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`; `TABLES` says which function computes it.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from analysis import threshold_sweep
+from analysis.curves import numbers, read_rows
+from storage.files import write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/results.md")
+FIRST, DEFAULTS = "results/first_evidence", "results/defaults"
+TASKS = ("cheetah_run", "walker_run", "ball_in_cup_catch", "cartpole_swingup_sparse")
+SEEDS = (1, 2, 3)
+PLAYED = {task: [f"{FIRST}/{task}-adaptive-s{seed}" for seed in SEEDS] for task in TASKS}  # swept and calibrated
+PLAYED["cheetah_run with pushes"] = [f"results/pushed/s{seed}" for seed in SEEDS]
+THRESHOLD = 0.5  # the default
+
+
+def first_evidence(plain, fixed, adaptive):
+    """Return after 50,000 steps; arguments are the names of the columns."""
+    rows = [[task, *(last_returns(task, name) for name in ("plain", "fixed", "adaptive"))] for task in TASKS]
+    return markdown(["", plain, fixed, adaptive], rows)
+
+
+def replan():
+    """The control that plans at nearly every step."""
+    rows = [[task, last_returns(task, "replan"), last_returns(task, "adaptive")] for task in TASKS[:2]]
+    return markdown(["", "replan", "adaptive"], rows)
+
+
+def known_truth():
+    """Ten runs on Gusty-v0: learned lengths against shuffled and fixed ones."""
+    thresholds = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    sweeps = read_all([f"results/known_truth/s{seed}" for seed in range(1, 11)], "sweep.json")
+    by_threshold = {gain["threshold"]: gain for gain in threshold_sweep.pool(sweeps)["gains"]}
+    gains = [by_threshold[threshold] for threshold in thresholds]
+    if not all(min(gain["gains"]) > 0 for gain in gains):
+        raise ValueError("the name of a row says that all ten seeds are better")
+    over_fixed = [np.array([threshold_sweep.over_fixed(sweep, at) for sweep in sweeps]) for at in thresholds]
+    rows = [
+        ["mean $k$", *(f"{gain['k']:.1f}" for gain in gains)],
+        ["return over the same lengths, shuffled", *(f"{gain['gain']:.1f}" for gain in gains)],
+        ["its $p$, paired over seeds (all ten are better)", *(p_value(gain["p"]) for gain in gains)],
+        ["return over a fixed length at the same looks per step", *(f"{values.mean():.1f}" for values in over_fixed)],
+        ["seeds with a better return", *(f"{(values > 0).sum()}" for values in over_fixed)],
+    ]
+    return markdown(["threshold", *map(str, thresholds)], rows)
+
+
+def sweep_at_default():
+    """DM Control tasks at the default threshold, beside their fixed lengths."""
+    rows = []
+    for task, paths in PLAYED.items():
+        results = read_all(paths, "sweep.json")
+        pooled = threshold_sweep.pool(results)
+        fixed = {row["setting"]: row["return"] for row in pooled["rows"] if row["kind"] == "fixed"}
+        learned = next(row for row in pooled["rows"] if (row["kind"], row["setting"]) == ("confidence", THRESHOLD))
+        gain = next(gain for gain in pooled["gains"] if gain["threshold"] == THRESHOLD)
+        over_fixed = [threshold_sweep.over_fixed(result, THRESHOLD) for result in results]
+        differences = [listed(gain["gains"]), listed(over_fixed)]
+        returns = [listed([value]) for value in (learned["return"], *(fixed[length] for length in (1, 2, 3, 5)))]
+        rows.append([task, f"{learned['k']:.1f}", returns[0], *differences, *returns[1:]])
+    names = ["$k$", "return", "over shuffled", "over fixed, same looks", "fixed 1", "2", "3", "5"]
+    return markdown(["", *names], rows)
+
+
+def sweep_by_threshold():
+    """Mean return over that of a fixed length at the same looks per step, by threshold."""
+    thresholds, rows = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), []
+    for task, paths in PLAYED.items():
+        results = read_all(paths, "sweep.json")
+        means = [np.mean([threshold_sweep.over_fixed(result, at) for result in results]) for at in thresholds]
+        rows.append([task, *(listed([mean]) for mean in means)])
+    return markdown(["threshold", *map(str, thresholds)], rows)
+
+
+def calibration_groups():
+    """Mean realised advantage, and rank correlations of ten groups of pairs."""
+    return _calibration(
+        ["change", "with the prediction", "with the confidence"],
+        lambda report: report["realised"]["mean"],
+        lambda report: report["predicted"]["spearman_groups"],
+        lambda report: report["confidence"]["spearman_groups"],
+    )
+
+
+def calibration_auc():
+    """AUC for the sign of the realised advantage."""
+    return _calibration(
+        ["of the prediction", "of the confidence", "ceiling"],
+        lambda report: report["predicted"]["auc"],
+        lambda report: report["confidence"]["auc"],
+        lambda report: report["auc_ceiling"],
+    )
+
+
+def _calibration(names, *columns):
+    rows = []
+    for task, paths in PLAYED.items():
+        reports = read_all(paths, "calibration.json")
+        rows.append([task, *(listed([column(report) for report in reports], digits=2) for column in columns)])
+    return markdown(["", *names], rows)
+
+
+def defaults():
+    """One default changed per row: mean and last return of two tasks."""
+    settings = {
+        "the default agent": None,
+        "`--batch_size 256`": "batch256",
+        "`--target_entropy` $-A/2$": "entropy_half",
+        "`--no-critic_layer_norm`": "no_layer_norm",
+        "`--chunk_size 3`": "chunk3",
+        "`--chunk_size 8`": "chunk8",
+        "noise correlation 0": "noise0",
+        "noise correlation 0.8, not learned": "noise0.8",
+        "`--confidence_margin 0.5`": "margin0.5",
+        "`--confidence_margin 2`": "margin2",
+    }
+    rows = []
+    for name, setting in settings.items():
+        rows.append([name])
+        for task, end in (("cheetah_run", 40000), ("ball_in_cup_catch", 20000)):
+            if setting:
+                paths = [f"{DEFAULTS}/{task}-{setting}-s{seed}" for seed in range(1, 6)]
+            else:  # seeds 4 and 5 were not in the first runs
+                paths = [f"{FIRST}/{task}-adaptive-s{seed}" for seed in SEEDS]
+                paths += [f"{DEFAULTS}/{task}-default-s{seed}" for seed in (4, 5)]
+            returns = [evaluations(path, end) for path in paths if (ROOT / path).exists()]
+            rows[-1] += [listed([np.mean(values) for values in returns]), listed([values[-1] for values in returns])]
+    names = ["cheetah_run: mean", "after 40,000", "ball_in_cup_catch: mean", "after 20,000"]
+    return markdown(["", *names], rows)
+
+
+TABLES = {
+    "first_evidence": lambda: first_evidence("plain", "fixed", "adaptive"),
+    "first_evidence_flags": lambda: first_evidence(
+        "plain SAC (`--chunk_size 1`)", "fixed chunks (`--confidence_threshold 0`)", "adaptive chunks (default)"
+    ),
+    "replan": replan,
+    "known_truth": known_truth,
+    "sweep_at_default": sweep_at_default,
+    "sweep_by_threshold": sweep_by_threshold,
+    "calibration_groups": calibration_groups,
+    "calibration_auc": calibration_auc,
+    "defaults": defaults,
+}
+
+
+def read_all(paths, name):
+    """A file of evaluate.py of each run."""
+    return [json.loads((ROOT / path / name).read_text(encoding="utf-8")) for path in paths]
+
+
+def evaluations(path, end):
+    """Mean return of each evaluation of a run up to step `end`, which is one of them."""
+    path = str(ROOT / path / "eval.csv")
+    rows = read_rows(path, ("step", "return"))
+    steps, returns = numbers(path, rows, "step"), numbers(path, rows, "return")
+    if end not in steps:
+        raise ValueError(f"{path} has no evaluation after {end} steps")
+    return returns[steps <= end]
+
+
+def last_returns(task, setting):
+    """Return after 50,000 steps of each seed of a setting of `FIRST`, as text."""
+    return listed([evaluations(f"{FIRST}/{task}-{setting}-s{seed}", 50000)[-1] for seed in SEEDS])
+
+
+def listed(values, digits=0):
+    """One number per seed, "-" where there is none; no minus before 0."""
+    return ", ".join("-" if value is None else f"{round(value, digits) + 0.0:.{digits}f}" for value in values)
+
+
+def p_value(p):
+    """One digit: 0.007, 3e-6."""
+    return re.sub("e-0", "e-", f"{p:.1g}")
+
+
+def markdown(names, rows):
+    """A table."""
+    lines = ["| " + " | ".join(row) + " |" for row in (names, *rows)]
+    lines.insert(1, "|" + "---|" * len(names))
+    return "\n".join(lines).replace("|  |", "| |")  # of a column without a name
+
+
+def updated(text):
+    """The text of a page with all its tables computed again.
+
+    Raises:
+        KeyError: a marker names a table that is not in `TABLES`.
+    """
+    pattern = re.compile(r"(<!-- table: (\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+    return pattern.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n", text)
+
+
+def main():
+    """Write all pages."""
+    for page in PAGES:
+        path = ROOT / page
+        write_atomically(str(path), updated(path.read_text(encoding="utf-8")).encode())
+        print(f"wrote {page}")
+
+
+if __name__ == "__main__":
+    main()
