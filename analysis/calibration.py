@@ -248,14 +248,15 @@ def draw(result):
         axes.axhline(0, color="#777777", linewidth=1)
         if name == "predicted":
             axes.axline((0, 0), slope=1, color="#777777", linestyle=":", label="as predicted")
-            axes.legend(frameon=False)
         bars = error_bars(mean, low, high)
         axes.errorbar(x, mean, bars, color="#0072B2", marker="o", linestyle="none", capsize=2)
         auc = f"AUC {_number(result[name]['auc'])} (ceiling {_number(result['auc_ceiling'])})"
-        axes.set(xlabel=f"{name}, ten groups of {result['num_pairs']} pairs", title=auc)
+        axes.set(xlabel=f"{name}; {result['num_pairs']} pairs in ten groups", title=auc)
         axes.grid(alpha=0.3)
         axes.locator_params(axis="x", nbins=5)
-    interval = result.get("group_interval", "95% interval")  # older files do not name it
-    figure.axes[0].set_ylabel(", ".join(filter(None, ["realised advantage of continuing", interval])))
+    interval = result.get("group_interval", "95% bootstrap interval")  # older files do not name it
+    figure.axes[0].set_ylabel("realised advantage of continuing")
+    title = f"bars: {interval}" if interval else None
+    figure.legend(loc="outside lower center", ncols=1, frameon=False, title=title)
     figure.suptitle(f"{result['title']}, branches of {result['horizon']} steps")
     return figure

@@ -13,7 +13,7 @@ from storage.run_dir import read_flags
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
 LABELS = {
-    "steps": "steps (agent actions)",
+    "steps": "simulator steps",
     "hours": "hours of training",
     "return": "return",
     "k": "mean executed length k",
@@ -77,17 +77,23 @@ def run_curve(run_dir, x, y):
         train_rows = read_rows(train_path, ("step", "duration"))
         ends, durations = (numbers(train_path, train_rows, name) for name in ("step", "duration"))
         steps = np.interp(steps, [0, *ends], [0, *np.cumsum(durations) / 3600])
+    else:
+        steps = steps * flags.get("action_repeat", 1)
     return Curve(task, setting, seed, steps, numbers(path, rows, y))
 
 
 def csv_curves(path, x, y):
-    """The curves of a file of `launch.results.write_results`."""
+    """The curves of a file of `launch.results.write_results`.
+
+    Older files have no column simulator_step; their runs have no action repeat.
+    """
     if x == "hours":
         raise UsageError(f"{path} holds steps only; name run directories to plot against hours")
     groups = {}
     for row in read_rows(path, ("env", "setting", "seed", "step", y)):
         groups.setdefault((row["env"], row["setting"], row["seed"]), []).append(row)
-    return [Curve(*who, numbers(path, rows, "step"), numbers(path, rows, y)) for who, rows in groups.items()]
+    name = "simulator_step" if "simulator_step" in row else "step"
+    return [Curve(*who, numbers(path, rows, name), numbers(path, rows, y)) for who, rows in groups.items()]
 
 
 def aggregate(curves, statistic):

@@ -21,6 +21,7 @@ from errors import UsageError
 from rollout import play
 
 THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(11))
+APART = 0.03  # kinds in the picture, in units of k
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 STYLES = {
     "fixed": {"color": "#777777", "marker": "s", "label": "fixed length"},
@@ -83,9 +84,9 @@ def pool(results):
         results: what `evaluate.py --sweep` wrote, each of another run.
 
     Returns:
-        dict: title, runs, interval (its name), rows as those of `rows`, and gains: of each threshold, mean k, by how
-        much learned lengths returned more than shuffled ones in each run, its mean and `mean_interval`, and p of
-        Student's paired test.
+        dict: title, runs, interval (its name), rows as those of `rows` with the return of each run, and gains: of each
+        threshold, mean k, by how much learned lengths returned more than shuffled ones in each run, its mean and
+        `mean_interval`, and p of Student's paired test.
 
     Raises:
         UsageError: they are not of one task, two are of the same seed, or their fixed lengths and thresholds differ.
@@ -108,14 +109,16 @@ def pool(results):
     for kind, setting in tables[0]:
         returns, k = values("return", kind, setting), float(np.mean(values("k", kind, setting)))
         value, low, high = map(float, seeds_interval(returns))
-        rows.append({"kind": kind, "setting": setting, "k": k, "return": value, "return_low": low, "return_high": high})
+        row = {"kind": kind, "setting": setting, "k": k, "return": value, "return_low": low, "return_high": high}
+        rows.append(row | {"returns_of_runs": returns.tolist()})
         if kind == "confidence":
             gain = returns - values("return", "shuffled", setting)
             value, low, high = mean_interval(gain)
             p = float(ttest_1samp(gain, 0).pvalue) if gain.any() else 1.0
             summed_up = {"gain": value, "gain_low": low, "gain_high": high, "p": p}
             gains.append({"threshold": setting, "k": k, "gains": gain.tolist()} | summed_up)
-    title = f"{titles[0].split(',')[0]}, {len(results)} runs"
+    task = titles[0].split(",")[0].rpartition(":")[2]  # without the module of a Gymnasium id
+    title = f"{task}, {len(results)} runs"
     interval = seeds_interval_name(len(results))
     return {"title": title, "runs": len(results), "interval": interval, "rows": rows, "gains": gains}
 
@@ -154,17 +157,22 @@ def draw(result):
     """What `evaluate.py --sweep` wrote, or `pool` made of it, as a matplotlib Figure."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4.4), layout="constrained")
     axes = figure.subplots()
-    for kind, style in STYLES.items():
+    # The kinds share many k: on the same spot one bar would hide another.
+    for (kind, style), shift in zip(STYLES.items(), (-APART, 0, APART), strict=True):
         found = sorted((row for row in result["rows"] if row["kind"] == kind), key=lambda row: row["k"])
-        k = np.array([row["k"] for row in found], float)
+        k = np.array([row["k"] for row in found], float) + shift
         value, low, high = ([row[name] for row in found] for name in ("return", "return_low", "return_high"))
         linestyle = ":" if kind == "shuffled" else "-"
-        axes.errorbar(k, value, error_bars(value, low, high), linestyle=linestyle, capsize=2, **style)
-    interval = result.get("interval", "95% interval")  # older files do not name it
-    parts = ["return", interval, f"{result['episodes']} episodes" if "episodes" in result else ""]
-    axes.set(xlabel="mean executed length k", ylabel=", ".join(filter(None, parts)), title=result["title"])
+        axes.errorbar(k, value, error_bars(value, low, high), linestyle=linestyle, capsize=2, markersize=5, **style)
+        runs = [row.get("returns_of_runs", []) for row in found]  # of a pooled sweep
+        axes.plot(k, runs, marker="_", markersize=5, linestyle="none", color=style["color"])
+    interval = result.get("interval", "95% bootstrap interval")  # older files do not name it
+    episodes = f"{result['episodes']} episodes" if "episodes" in result else ""
+    marks = "each run marked" if "runs" in result else ""
+    axes.set(xlabel=f"mean executed length k (kinds drawn {APART} apart)", ylabel="return", title=result["title"])
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    title = ", ".join(filter(None, [f"bars: {interval}" if interval else "", episodes, marks]))
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, title=title)
     return figure

@@ -34,7 +34,8 @@ def write_results(name, runs):
         record = read_record(directory)
         who = {"env": run.env, "setting": run.setting, "seed": run.seed}
         path = os.path.join(directory, "eval.csv")
-        rows = [who | row for row in read_csv(path)[1]]
+        repeat = record["args"].get("action_repeat", 1)
+        rows = [who | row | {"simulator_step": int(row["step"]) * repeat} for row in read_csv(path)[1]]
         if not rows:
             raise UsageError(f"{path} is missing or empty, though the run has finished")
         eval_rows += rows

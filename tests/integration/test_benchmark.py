@@ -54,6 +54,7 @@ def test_results_are_those_of_the_runs(finished):
         logged = rows(directory / "eval.csv")
         assert [r["step"] for r in logged] == ["250", "500"]
         assert [{k: r[k] for k in logged[0]} for r in mine] == logged
+        assert [r["simulator_step"] for r in mine] == ["250", "500"]
         assert row["return"] == logged[-1]["return"]
         assert "--chunk_size 1" in row["command"] or row["setting"] == "five"
         assert "torch==" in row["versions"]

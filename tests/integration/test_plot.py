@@ -88,6 +88,16 @@ def test_curves_of_a_run(run):
     assert run_curve(str(run), "steps", "k").y.tolist() == [1, 2]
 
 
+def test_steps_are_those_of_the_simulator(run, tmp_path):
+    record = {"args": {"env": "cheetah_run", "experiment": "mine", "seed": 7, "action_repeat": 4}}
+    (run / "args.json").write_text(json.dumps(record))
+    assert run_curve(str(run), "steps", "return").x.tolist() == [2000, 8000]
+    assert run_curve(str(run), "hours", "return").x.tolist() == [0.5, 2.0]
+    columns = ("env", "setting", "seed", "step", "return", "simulator_step")
+    path = write(tmp_path / "eval.csv", columns, [("cheetah_run", "s", 1, 500, 5.0, 2000)])
+    assert csv_curves(str(path), "steps", "return")[0].x.tolist() == [2000]
+
+
 def test_curves_of_a_benchmark(results):
     found = csv_curves(str(results), "steps", "return")
     assert len(found) == 12
@@ -150,7 +160,7 @@ def test_the_axis_says_hours_and_not_thousandths_of_them():
         FigureCanvasAgg(panel.figure).draw()
         texts = [label.get_text() for label in panel.get_xticklabels()]
         assert any("m" in text for text in texts) == (x == "steps")
-    assert panel.get_xlabel() == "steps (agent actions)"
+    assert panel.get_xlabel() == "simulator steps"
 
 
 def test_four_tasks_leave_no_empty_panel():
@@ -312,7 +322,7 @@ def test_a_json_file_of_something_else_is_refused(tmp_path, content):
 def test_a_sweep_of_one_episode_has_no_intervals(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps({"title": "a", "episodes": 1, "interval": "", "rows": [ROW]}))
     figure, _ = evaluation_file.draw([str(tmp_path / "a.json")])
-    assert figure.axes[0].get_ylabel() == "return, 1 episodes"
+    assert figure.legends[0].get_title().get_text() == "1 episodes"
 
 
 def test_several_sweeps_name_their_interval(tmp_path):
@@ -320,7 +330,8 @@ def test_several_sweeps_name_their_interval(tmp_path):
         rows = [ROW, ROW | {"kind": "confidence", "return": float(seed)}]
         (tmp_path / f"{seed}.json").write_text(json.dumps({"title": f"t, seed {seed}", "episodes": 1, "rows": rows}))
     figure, table = evaluation_file.draw([str(tmp_path / "1.json"), str(tmp_path / "2.json")])
-    assert figure.axes[0].get_ylabel() == "return, range of 2 seeds" and "95% t interval" in table
+    assert figure.legends[0].get_title().get_text() == "bars: range of 2 seeds, each run marked"
+    assert "95% t interval" in table
 
 
 def test_seeds_without_a_common_step_are_refused():
