@@ -45,6 +45,7 @@ figures: .venv/installed
 	for task in cheetah_run walker_run ball_in_cup_catch cartpole_swingup_sparse; do \
 		$(PLOT) $(FIRST)/$$task-adaptive-*/sweep.json --output figures/sweep-$$task || exit; done
 	$(PLOT) $(FIRST)/walker_run-adaptive-s1/calibration.json --output figures/calibration-walker_run
+	.venv/bin/python -m analysis.chunk_figure
 
 tables: .venv/installed
 	.venv/bin/python -m analysis.result_tables

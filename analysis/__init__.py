@@ -7,5 +7,5 @@ calibration.py      realised against predicted advantages, for evaluate.py --cal
 evaluation_file.py  the JSON files of evaluate.py
 statistics.py       means and intervals
 style.py            how figures are written
-tensorboard_pages.py, gusty_halves.py, result_tables.py   scripts: python -m analysis.NAME --help
+tensorboard_pages.py, gusty_halves.py, result_tables.py, chunk_figure.py   scripts: python -m analysis.NAME --help
 """
