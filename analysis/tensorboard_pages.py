@@ -22,7 +22,7 @@ from errors import RunError, UsageError, report_errors
 from storage.files import check_writable, free_name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-TAGS = "eval/return$|train/(return|steps_per_second)$|policy/|loss/critic_loss|confidence/confidence_2"
+TAGS = "eval/(return|k)$|train/return$|policy/|loss/critic_loss|confidence/confidence_2"
 PAGES = {  # what a file's name ends in: the page
     "": f"scalars&_smoothingWeight=0&tagFilter={urllib.parse.quote(TAGS)}",
     "-histograms": "histograms",
