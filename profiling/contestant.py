@@ -48,7 +48,8 @@ def matmul_bound(width, batch_size, **_):
     return updates, "torch"
 
 
-def ours(width, batch_size, *, h, layer_norm, compile):
+def agent_and_buffer(width, *, h, layer_norm, reference, compile):
+    """`SACAgent` on one thread, as train.py would make it, and a replay buffer of random steps."""
     import numpy as np
     import torch
 
@@ -59,12 +60,18 @@ def ours(width, batch_size, *, h, layer_norm, compile):
     torch.set_num_threads(1)
     flags = f"--env none --chunk_size {h} --hidden_dim {width} --{'' if layer_norm else 'no-'}critic_layer_norm".split()
     agent = SACAgent(OBS, ACTIONS, parse_train_args(flags)[0], "cpu")
-    fast_path.install(agent, compile_from=1 if compile else None)
+    if not reference:
+        fast_path.install(agent, compile_from=1 if compile else None)
     buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", np.random.default_rng(0))
     rng = np.random.default_rng(0)
     for i in range(BUFFERED - 100):
         obs, next_obs = rng.normal(size=(2, OBS))
         buffer.add(obs, rng.uniform(-1, 1, ACTIONS), rng.normal(), next_obs, False, i % 1000 == 999)
+    return agent, buffer
+
+
+def ours(width, batch_size, **options):
+    agent, buffer = agent_and_buffer(width, **options)
 
     def updates(n):
         for _ in range(n):
@@ -92,10 +99,10 @@ def fake_env():
     return gym.wrappers.TimeLimit(Fake(), 1000)
 
 
-def sb3_model(algorithm, width, batch_size):
-    """A model of stable-baselines3's interface with a full replay buffer."""
+def sb3_model(algorithm, width, batch_size, **policy):
+    """A model of stable-baselines3's interface with a full replay buffer; policy: more of its policy_kwargs."""
     sizes = {"batch_size": batch_size, "learning_starts": BUFFERED, "buffer_size": BUFFERED}
-    model = algorithm("MlpPolicy", fake_env(), policy_kwargs={"net_arch": [width, width]}, **sizes)
+    model = algorithm("MlpPolicy", fake_env(), policy_kwargs={"net_arch": [width, width], **policy}, **sizes)
     return model.learn(BUFFERED)
 
 
@@ -108,11 +115,11 @@ def stable_baselines3(width, batch_size, **_):
     return lambda n: model.train(gradient_steps=n, batch_size=batch_size), "stable-baselines3"
 
 
-def sbx(width, batch_size, **_):
+def sbx(width, batch_size, *, layer_norm, **_):
     import jax
     from sbx import SAC
 
-    model = sb3_model(SAC, width, batch_size)
+    model = sb3_model(SAC, width, batch_size, layer_norm=layer_norm)
 
     def updates(n):
         model.train(gradient_steps=n, batch_size=batch_size)
@@ -161,30 +168,32 @@ def torchrl_batch(batch_size):
 
 
 def torchrl(width, batch_size, *, compile, **_):
+    """The update of TorchRL's own sota-implementations/sac: one backward of the sum, one optimizer for all.
+
+    The losses share no gradient: SACLoss detaches what each does not train.
+    """
     import torch
-    from torchrl.objectives import SoftUpdate
+    from torchrl.objectives import SoftUpdate, group_optimizers
 
     torch.set_num_threads(1)
     loss_module, batch = torchrl_losses(width), torchrl_batch(batch_size)
     target = SoftUpdate(loss_module, tau=0.005)
     groups = (loss_module.actor_network_params, loss_module.qvalue_network_params)
     parameters = [list(g.flatten_keys().values()) for g in groups]
-    optimizers = [torch.optim.Adam(p, 3e-4) for p in (*parameters, [loss_module.log_alpha])]
+    optimizer = group_optimizers(*(torch.optim.Adam(p, 3e-4) for p in (*parameters, [loss_module.log_alpha])))
 
     def update():
         losses = loss_module(batch)
-        for optimizer, name in zip(optimizers, ("loss_actor", "loss_qvalue", "loss_alpha"), strict=True):
-            optimizer.zero_grad()
-            losses[name].backward()
-        for optimizer in optimizers:
-            optimizer.step()
+        (losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        target.step()
 
     step = torch.compile(update) if compile else update
 
     def updates(n):
         for _ in range(n):
             step()
-            target.step()
 
     return updates, "torchrl"
 
@@ -205,10 +214,11 @@ def main():
     parser.add_argument("--batch_size", type=int)
     parser.add_argument("--h", type=int, default=1)
     parser.add_argument("--layer_norm", action="store_true")
+    parser.add_argument("--reference", action="store_true")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--warmup", type=int)
     args = parser.parse_args()
-    options = {"h": args.h, "layer_norm": args.layer_norm, "compile": args.compile}
+    options = {"h": args.h, "layer_norm": args.layer_norm, "reference": args.reference, "compile": args.compile}
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, whatever a library would like
     started = time.perf_counter()

@@ -11,6 +11,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -29,15 +30,18 @@ CONTESTANTS = {
     "ours, h = 1": ("ours", ["--compile"], False),
     "ours, h = 1, LayerNorm": ("ours", ["--compile", "--layer_norm"], False),
     "ours, h = 5": ("ours", ["--compile", "--h", "5"], False),
-    "ours, h = 5, LayerNorm": ("ours", ["--compile", "--h", "5", "--layer_norm"], False),
+    "ours, default (h = 5, LayerNorm)": ("ours", ["--compile", "--h", "5", "--layer_norm"], False),
     "ours, h = 10": ("ours", ["--compile", "--h", "10"], False),
     "ours, h = 16": ("ours", ["--compile", "--h", "16"], False),
     "ours, h = 1, eager": ("ours", [], False),
     "ours, h = 1, LayerNorm, eager": ("ours", ["--layer_norm"], False),
     "ours, h = 5, eager": ("ours", ["--h", "5"], False),
-    "ours, h = 5, LayerNorm, eager": ("ours", ["--h", "5", "--layer_norm"], False),
+    "ours, default, eager": ("ours", ["--h", "5", "--layer_norm"], False),
+    "ours, h = 1, reference path": ("ours", ["--reference"], False),
+    "ours, default, reference path": ("ours", ["--reference", "--h", "5", "--layer_norm"], False),
     "stable-baselines3": ("stable-baselines3", [], True),
     "sbx (JAX)": ("sbx", [], True),
+    "sbx (JAX), LayerNorm": ("sbx", ["--layer_norm"], True),
     "torchrl": ("torchrl", [], True),
     "torchrl, compiled": ("torchrl", ["--compile"], True),
 }
@@ -46,22 +50,28 @@ CONTESTANTS = {
 def start(label, width, batch_size, updates):
     """The contestant's process and its announcement, or None and what went wrong."""
     name, flags, is_peer = CONTESTANTS[label]
+    if is_peer and not PEERS_PYTHON.exists():
+        return None, {"failed": "not installed: make .venv-bench/installed"}
     python = PEERS_PYTHON if is_peer else sys.executable
     sizes = ["--width", width, "--batch_size", batch_size, "--warmup", updates]
     command = [python, "-m", "profiling.contestant", name, *sizes, *flags]
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | ONE_THREAD,
-        cwd=ROOT,
-    )
-    for line in process.stdout:
-        if line.startswith('{"package"'):
-            return process, json.loads(line)
-    return None, {"failed": f"exit status {process.wait()}"}
+    with tempfile.TemporaryFile("w+") as stderr:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=os.environ | ONE_THREAD,
+            cwd=ROOT,
+        )
+        for line in process.stdout:
+            if line.startswith('{"package"'):
+                return process, json.loads(line)
+        status = process.wait()
+        stderr.seek(0)
+        last_line = (stderr.read().strip().splitlines() or ["no message"])[-1]
+        return None, {"failed": f"exit status {status}: {last_line}"}
 
 
 def measure(size, labels, rounds):
@@ -87,16 +97,16 @@ def measure(size, labels, rounds):
 
 
 def table(results):
-    """Milliseconds per update and ratios of CPU time: over the matrix products, and of each to ours at h = 1."""
-    lines = [f"{'':30} {'wall ms':>8} {'CPU ms':>8} {'/ products':>10} {'/ ours h=1':>10} {'start s':>8}"]
-    reference = [results.get(label, {}).get("cpu_ms", float("nan")) for label in ("matrix products", "ours, h = 1")]
+    """Milliseconds per update, and ratios of CPU time to the matrix products and to sbx without LayerNorm."""
+    lines = [f"{'':32} {'wall ms':>8} {'CPU ms':>8} {'/ products':>10} {'/ sbx':>8} {'start s':>8}"]
+    bases = [results.get(label, {}).get("cpu_ms", float("nan")) for label in ("matrix products", "sbx (JAX)")]
     for label, result in results.items():
         if "failed" in result:
-            lines.append(f"{label:30} {result['failed']}")
+            lines.append(f"{label:32} {result['failed']}")
             continue
-        cpu = result["cpu_ms"]
-        ratios = "".join(f" {cpu / base:10.2f}" for base in reference)
-        lines.append(f"{label:30} {result['wall_ms']:8.2f} {cpu:8.2f}{ratios} {result['start_s']:8.1f}")
+        wall, cpu = result["wall_ms"], result["cpu_ms"]
+        to_products, to_sbx = (cpu / base for base in bases)
+        lines.append(f"{label:32} {wall:8.2f} {cpu:8.2f} {to_products:10.2f} {to_sbx:8.2f} {result['start_s']:8.1f}")
     return "\n".join(lines)
 
 
