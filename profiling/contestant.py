@@ -5,20 +5,51 @@ updates.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import os
 import sys
 import time
+import timeit
 
 OBS, ACTIONS, BUFFERED = 17, 6, 20_000
 
 
-def matmul_bound(width, batch_size, **_):
-    """The matrix products of one SAC update (h = 1) alone: forwards, input gradients and weight gradients."""
+def ways_to_multiply(m, k, n):
+    """Functions of nothing that multiply one pair of random matrices, (m, k) by (k, n): by MKL and by oneDNN."""
     import torch
 
+    from agent import fast_mlp
+
+    a, b, out, onednn = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n), fast_mlp.onednn_operator
+    ways = []
+    for laid_out in (b, b.t().contiguous().t()):
+        ways.append(functools.partial(torch.mm, a, laid_out, out=out))
+        if onednn is not None:
+            ways.append(functools.partial(onednn, a, laid_out.t(), None, "none", [], ""))
+    return ways
+
+
+@functools.cache
+def fastest_way(m, k, n):
+    """Index of the fastest of `ways_to_multiply` on this machine."""
+    ways = ways_to_multiply(m, k, n)
+    seconds = [min(timeit.repeat(way, timer=time.process_time, number=3, repeat=7)) for way in ways]
+    return seconds.index(min(seconds))
+
+
+def matmul_bound(width, batch_size, **_):
+    """The matrix products of one SAC update (h = 1) alone: forwards, input gradients and weight gradients.
+
+    For each shape the faster of MKL and oneDNN.
+    """
+    import torch
+
+    from agent import fast_mlp
+
     torch.set_num_threads(1)
+    fast_mlp.probe_onednn()
     critic = [(OBS + ACTIONS, width), (width, width), (width, 1)]
     actor = [(OBS, width), (width, width), (width, 2 * ACTIONS)]
 
@@ -26,12 +57,12 @@ def matmul_bound(width, batch_size, **_):
 
     def add(layers, weight_gradients=False, first_input_gradient=3):
         for i, (m, n) in enumerate(layers):
-            shapes = [((batch_size, m), (m, n))]
+            shapes = [(batch_size, m, n)]
             if weight_gradients:
-                shapes.append(((m, batch_size), (batch_size, n)))
+                shapes.append((m, batch_size, n))
             if i >= first_input_gradient:
-                shapes.append(((batch_size, n), (n, m)))
-            calls.extend((torch.randn(x), torch.randn(y), torch.empty(x[0], y[1])) for x, y in shapes)
+                shapes.append((batch_size, n, m))
+            calls.extend(ways_to_multiply(*shape)[fastest_way(*shape)] for shape in shapes)
 
     add(actor)  # a' ~ pi(s')
     add(actor, weight_gradients=True, first_input_gradient=1)  # actor loss
@@ -42,8 +73,8 @@ def matmul_bound(width, batch_size, **_):
 
     def updates(n):
         for _ in range(n):
-            for a, b, out in calls:
-                torch.mm(a, b, out=out)
+            for multiply in calls:
+                multiply()
 
     return updates, "torch"
 

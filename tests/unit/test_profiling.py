@@ -1,6 +1,20 @@
-"""The learner's benchmark: what it says of a contestant that fails."""
+"""The learner's benchmark: its floor and what it says of a contestant that fails."""
 
-from profiling import learner
+import itertools
+
+import torch
+
+from agent import fast_mlp
+from profiling import contestant, learner
+
+
+def test_every_way_to_multiply_gives_the_same_product():
+    fast_mlp.probe_onednn()
+    products = [way() for way in contestant.ways_to_multiply(20, 30, 40)]
+    assert len(products) == (2 if fast_mlp.onednn_operator is None else 4)
+    for one, other in itertools.pairwise(products):
+        assert one.shape == (20, 40)
+        torch.testing.assert_close(one, other)
 
 
 def test_the_table_says_why_a_contestant_failed(monkeypatch):
