@@ -1,11 +1,12 @@
-"""The learner's benchmark: its floor and what it says of a contestant that fails."""
+"""The learner's benchmark: its floor, what it says of a contestant that fails, and the parts of an update."""
 
 import itertools
 
+import pytest
 import torch
 
 from agent import fast_mlp
-from profiling import contestant, learner
+from profiling import contestant, learner, update
 
 
 def test_every_way_to_multiply_gives_the_same_product():
@@ -26,3 +27,19 @@ def test_the_table_says_why_a_contestant_failed(monkeypatch):
 def test_the_table_says_how_to_install_the_peers(monkeypatch, tmp_path):
     monkeypatch.setattr(learner, "PEERS_PYTHON", tmp_path / "python")
     assert "make .venv-bench/installed" in learner.table(learner.measure("256", ["sbx (JAX)"], 1))
+
+
+@pytest.mark.parametrize(
+    "name, part",
+    [
+        ("mkldnn::_linear_pointwise", "matrix products"),
+        ("aten::addmm", "matrix products"),
+        ("graph_0_cpp_fused_linear_native_layer_norm_relu_4", "LayerNorm, fused with neighbours"),
+        ("aten::_fused_adam_", "optimizers and target"),
+        ("aten::normal_", "random numbers"),
+        ("graph_1_cpp_fused_clone_linear_t_threshold_backward_12", "element-wise and other"),
+        ("_LayersBackward", None),
+    ],
+)
+def test_operations_count_for_their_part(name, part):
+    assert update.part_of(name) == part
