@@ -62,8 +62,9 @@ class Actor(nn.Module):
             self.correlation_logit = nn.Parameter(logit, requires_grad=learnable_noise_correlation)
             # lag[i, m] = i - m: the power of rho with which z_m enters e_i.
             steps = torch.arange(chunk_size)
-            self.register_buffer("lag", (steps[:, None] - steps).clamp(min=0).float(), persistent=False)
-            self.register_buffer("causal", (steps[:, None] >= steps).float(), persistent=False)
+            lag = (steps[:, None] - steps)[..., None]  # (h, h, 1)
+            self.register_buffer("lag", lag.clamp(min=0).float(), persistent=False)
+            self.register_buffer("causal", (lag >= 0).float(), persistent=False)
 
     def forward(self, obs):
         """(B, O) -> mean (B, h, A), log_std (B, h, A), confidence logits of steps 2..h (B, h - 1)."""
@@ -86,11 +87,11 @@ class Actor(nn.Module):
         """Independent noise z (B, h, A) -> AR(1) noise e (B, h, A), standard normal at each step."""
         if self.chunk_size == 1:
             return z
-        rho = self.noise_correlation()[:, None, None]  # (A, 1, 1)
-        innovation = torch.sqrt(1 - rho * rho).expand(-1, 1, self.chunk_size - 1)
-        scale = torch.cat([torch.ones_like(rho), innovation], dim=2)  # (A, 1, h)
-        mixing = self.causal * rho**self.lag * scale  # (A, h, h): e_i = sum_m mixing[i, m] z_m
-        return torch.einsum("aim,bma->bia", mixing, z)
+        rho = self.noise_correlation()  # (A,)
+        innovation = torch.sqrt(1 - rho * rho).expand(self.chunk_size - 1, -1)
+        scale = torch.cat([torch.ones_like(rho)[None], innovation])  # (h, A)
+        mixing = self.causal * rho**self.lag * scale  # (h, h, A): e_i = sum_m mixing[i, m] z_m
+        return (mixing * z[:, None]).sum(2)  # (B, h, h, A) -> (B, h, A)
 
     def sample(self, obs, z):
         """A chunk and its log-likelihood for the standard normal noise z.

@@ -1,4 +1,4 @@
-"""Compiled gradients: PyTorch's Inductor fuses what lies between the matrix products into a few kernels."""
+"""One compiled function for a whole update: PyTorch's Inductor fuses what lies between the matrix products."""
 
 import warnings
 
@@ -24,63 +24,105 @@ def pays(config, device):
     return device.type == "cpu" and updates >= COMPILE_WORTH and has_compiler()
 
 
-def compiled(function):
-    """The function, compiled at its first call; with a warning the function itself, if it cannot be compiled here.
+def compiled(function, variants):
+    """The function, compiled at its first call.
 
-    It may call torch.autograd.grad; the shapes of its arguments stay what they are at the first call.
+    It may call torch.autograd.grad. The shapes of its arguments stay what they are at the first call.
+
+    Args:
+        variants: names of the arguments that choose between code paths: whether they are None, true or false.
+
+    Raises:
+        AttributeError, RuntimeError: this version of PyTorch lacks a private setting that this needs.
     """
-    try:
-        torch._dynamo.config.trace_autograd_ops = True
-    except AttributeError as error:  # the setting is private to PyTorch
-        warnings.warn(f"training without compiled gradients: {error}", stacklevel=2)
-        return function
-    fast = torch.compile(function, fullgraph=True, dynamic=False)
+    torch._dynamo.config.trace_autograd_ops = True
+    names = [f"L['{name}']" for name in variants]
 
-    def call(*args):
-        nonlocal fast
-        try:
-            return fast(*args)
-        except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything was computed
-            reason = str(error).partition("\n")[0]
-            warnings.warn(f"training without compiled gradients: {reason}", stacklevel=2)
-            fast = function
-            return function(*args)
+    # Nothing else changes from call to call, and checking it takes as long as a matrix product.
+    def needed(guards):
+        return [guard.name in names for guard in guards]
 
-    return call
+    return torch.compile(function, fullgraph=True, dynamic=False, options={"guard_filter_fn": needed})
+
+
+class Adam:
+    """The step of a torch.optim.Adam in operations that can be compiled, on its parameters and moments.
+
+    Kingma and Ba 2015, arXiv:1412.6980, algorithm 1. `count` has to be called after each step, outside of compiled
+    code: PyTorch counts steps once per parameter, which would be one kernel each.
+
+    Args:
+        optimizer: has one group of parameters.
+    """
+
+    def __init__(self, optimizer):
+        (self.group,) = optimizer.param_groups
+        self.parameters = self.group["params"]
+        for p in self.parameters:
+            if not optimizer.state[p]:
+                zero = torch.zeros((), device=p.device)
+                moments = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+                optimizer.state[p].update(step=zero, **moments)
+        states = [optimizer.state[p] for p in self.parameters]
+        self.steps = [state["step"] for state in states]
+        self.means = [state["exp_avg"] for state in states]
+        self.squares = [state["exp_avg_sq"] for state in states]
+
+    def descend(self, loss):
+        """One step on a loss."""
+        gradients = torch.autograd.grad(loss, self.parameters)
+        beta1, beta2 = self.group["betas"]
+        step = self.steps[0].double() + 1
+        # In float64: early on 1 - beta2^t is a small difference.
+        rate = (self.group["lr"] / (1 - beta1**step)).float()
+        correction = (1 - beta2**step).sqrt().float()
+        with torch.no_grad():
+            for p, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
+                mean.lerp_(gradient, 1 - beta1)
+                square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+                p.sub_(rate * mean / (square.sqrt() / correction + self.group["eps"]))
+
+    def count(self):
+        """Note that a step was taken."""
+        torch._foreach_add_(self.steps, 1)
 
 
 def install(agent, compile_from):
-    """Take an agent's gradients from compiled code, of the agent's own losses.
+    """Run an agent's updates in compiled code; call it after `load_state_dict`.
 
     Args:
-        agent: `SACAgent`; its update_critic and update_actor are replaced.
-        compile_from: number of the first update with compiled gradients; also after a resume.
+        agent: `SACAgent`; its update_step is replaced.
+        compile_from: number of the first compiled update; also after a resume.
     """
-    parameters = {name: optimizer.param_groups[0]["params"] for name, optimizer in agent.optimizers.items()}
+    optimizers = {name: Adam(optimizer) for name, optimizer in agent.optimizers.items()}
+    plain_step = agent.update_step
 
-    # Two functions, for Dynamo keeps what it compiled by the function's code.
-    @compiled
-    def critic_gradients(batch, noise):
-        loss, metrics = agent.critic_loss(batch, noise)
-        return {"critic": torch.autograd.grad(loss, parameters["critic"])}, metrics
+    def update_step(batch, noise, actor_draws, moves_target):
+        descend = lambda name, loss: optimizers[name].descend(loss)  # noqa: E731
+        return plain_step(batch, noise, actor_draws, moves_target, descend)
 
-    @compiled
-    def actor_gradients(batch, prefix_length, noise, confidence_noise):
-        losses, metrics = agent.actor_losses(batch, prefix_length, noise, confidence_noise)
-        return {name: torch.autograd.grad(loss, parameters[name]) for name, loss in losses.items()}, metrics
+    try:
+        fast_step = compiled(update_step, ("actor_draws", "moves_target"))
+    except (AttributeError, RuntimeError) as error:
+        return give_up(error)
 
-    def replacement(update, gradients_of):
-        def fast_update(*inputs):
-            if agent.num_updates < compile_from:
-                return update(*inputs)
-            gradients, metrics = gradients_of(*inputs)
-            for name, values in gradients.items():
-                for p, gradient in zip(parameters[name], values, strict=True):
-                    p.grad = gradient
-                agent.optimizers[name].step()
-            return metrics
+    def replacement(batch, noise, actor_draws, moves_target, descend):
+        if agent.num_updates < compile_from:
+            return plain_step(batch, noise, actor_draws, moves_target, descend)
+        try:
+            metrics = fast_step(batch, noise, actor_draws, moves_target)
+        except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything was computed
+            give_up(error)
+            agent.update_step = plain_step
+            return plain_step(batch, noise, actor_draws, moves_target, descend)
+        for name in optimizers if actor_draws is not None else ("critic",):
+            optimizers[name].count()
+        return metrics
 
-        return fast_update
+    agent.update_step = replacement
 
-    agent.update_critic = replacement(agent.update_critic, critic_gradients)
-    agent.update_actor = replacement(agent.update_actor, actor_gradients)
+
+def give_up(error):
+    """Say why nothing is compiled."""
+    reason = str(error).partition("\n")[0]
+    warnings.warn(f"training without compiled code: {reason}", stacklevel=3)

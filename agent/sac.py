@@ -106,28 +106,41 @@ class SACAgent:
             dict of detached tensors on the device, scalars and (h - 1,) vectors; docs/metrics.md defines each.
         """
         self.num_updates += 1
-        batch_size = len(batch.obs)
-        metrics = self.update_critic(batch, self._noise(batch_size, self.update_generator))
-        if self.num_updates % self.config.actor_update_frequency == 0:
-            prefix_length = self._random_prefix_length(batch_size)
-            noise = self._noise(batch_size, self.update_generator)
-            confidence_noise = self._confidence_noise(batch.reached) if self.chunk_size > 1 else None
-            metrics |= self.update_actor(batch, prefix_length, noise, confidence_noise)
-        if self.num_updates % self.config.critic_target_update_frequency == 0:
-            self._update_target()
-        return metrics
+        batch_size, config = len(batch.obs), self.config
+        noise, actor_draws = self._noise(batch_size, self.update_generator), None
+        if self.num_updates % config.actor_update_frequency == 0:
+            actor_draws = (
+                self._random_prefix_length(batch_size),
+                self._noise(batch_size, self.update_generator),
+                self._confidence_noise(batch.reached) if self.chunk_size > 1 else None,
+            )
+        moves_target = self.num_updates % config.critic_target_update_frequency == 0
+        return self.update_step(batch, noise, actor_draws, moves_target, self._descend)
 
-    def update_critic(self, batch, noise):
-        """One step on `critic_loss`; its metrics."""
+    def update_step(self, batch, noise, actor_draws, moves_target, descend):
+        """The update for given random numbers: critic, then actor, temperature and confidence head, then targets.
+
+        The fast path compiles this function, with a `descend` that can be compiled.
+
+        Args:
+            batch: `replay_buffer.Batch`.
+            noise: of `critic_loss`.
+            actor_draws: prefix_length, noise and confidence_noise of `actor_losses`; None leaves these updates out.
+            moves_target: whether the target critics move.
+            descend: (name of an optimizer, loss) -> None, one step of that optimizer.
+
+        Returns:
+            metrics.
+        """
         loss, metrics = self.critic_loss(batch, noise)
-        self._descend("critic", loss)
-        return metrics
-
-    def update_actor(self, batch, prefix_length, noise, confidence_noise):
-        """One step on each of `actor_losses`; their metrics."""
-        losses, metrics = self.actor_losses(batch, prefix_length, noise, confidence_noise)
-        for name, loss in losses.items():
-            self._descend(name, loss)
+        descend("critic", loss)
+        if actor_draws is not None:
+            losses, more = self.actor_losses(batch, *actor_draws)
+            for name, loss in losses.items():
+                descend(name, loss)
+            metrics |= more
+        if moves_target:
+            self._update_target()
         return metrics
 
     def actor_losses(self, batch, prefix_length, noise, confidence_noise):
