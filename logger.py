@@ -1,4 +1,4 @@
-"""What a run writes while it trains: CSV files, TensorBoard events, terminal lines and a progress bar."""
+"""The log of a run: CSV files, TensorBoard events, terminal lines and a progress bar."""
 
 import csv
 import io
@@ -20,15 +20,15 @@ LINE_INTERVAL = 1.0  # seconds between two printed train lines; short episodes w
 
 
 def read_csv(path):
-    """A CSV file that a run has written: its columns, and its rows as dicts of text.
+    """Read a CSV file of a run: its columns, and its rows as dicts of text.
 
-    A last line without its end is left out: it was being written when the run ended.
+    A last line without a line end is left out: the run was killed while writing it.
 
     Returns:
-        (columns, rows): two empty lists if there is no file, or an empty one.
+        (columns, rows): two empty lists if the file is missing or empty.
 
     Raises:
-        UsageError: it cannot be read, or a row does not consist of numbers, the step first of all.
+        UsageError: it cannot be read, a value is not a number, or `step` is missing.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -37,26 +37,26 @@ def read_csv(path):
         for row in rows:
             int(row["step"])
             for text in row.values():
-                float(text or "nan")  # empty: the column is newer than the row
+                float(text or "nan")  # empty: the column was added after this row
     except FileNotFoundError:
         return [], []
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is damaged: it is no CSV file of a run") from error
+        raise UsageError(f"{path} is damaged: it is not a CSV file of a run") from error
     return columns, rows
 
 
 def check_csv(run_dir, last_step, expected_rows=None):
-    """Before a run is continued: check both CSV files, and change nothing.
+    """Check both CSV files before a run is resumed, without changing them.
 
     Args:
         run_dir: the run's directory.
-        last_step: of the checkpoint; only rows up to it count.
-        expected_rows: what `Logger.num_rows` gave at that checkpoint; None for older checkpoints.
+        last_step: step of the checkpoint; later rows are ignored.
+        expected_rows: `Logger.num_rows()` at that checkpoint; None for checkpoints of earlier versions.
 
     Warns:
-        a file has fewer rows than it had then.
+        a file has fewer rows than at the checkpoint.
 
     Raises:
         UsageError: see `read_csv`.
@@ -83,19 +83,18 @@ def train_tag(column):
 
 
 class CsvLog:
-    """Appends rows to a CSV file. A column that first appears late is added to the header, earlier rows stay empty.
+    """Appends rows to a CSV file. A new column is added to the header; in earlier rows its cells are empty.
 
     Args:
-        path: the file. Rows that it already has are kept up to those of `last_step`; a line that was not written to
-            its end is dropped.
-        last_step: see path.
+        path: the file; it may exist.
+        last_step: existing rows of later steps are dropped, and a last line without a line end.
 
     Attributes:
-        num_rows: in the file.
+        num_rows: rows in the file.
 
     Raises:
-        UsageError: the file is none of a run.
-        RunError: it cannot be written; it is as before then.
+        UsageError: the file is not a CSV file of a run.
+        RunError: it cannot be written; its content is unchanged.
     """
 
     def __init__(self, path, last_step=0):
@@ -106,7 +105,7 @@ class CsvLog:
             self._replace(columns, [row for row in rows if int(row["step"]) <= last_step])
 
     def write(self, row):
-        """Append row, a dict, and hand it to the system."""
+        """Append row, a dict with a `step`, and close the file, so that a killed process loses no row."""
         new = [name for name in row if name not in self._columns]
         if new:
             self._replace(self._columns + new, read_csv(self._path)[1] if self._columns else [])
@@ -115,7 +114,7 @@ class CsvLog:
         self.num_rows += 1
 
     def sync(self):
-        """Wait until all rows are on the disk."""
+        """Write all rows through to the disk (fsync)."""
         if self._columns:
             with writing(self._path), open(self._path, "rb+") as file:
                 os.fsync(file.fileno())
@@ -130,13 +129,17 @@ class CsvLog:
 
 
 class MeanMetrics:
-    """Means over the recorded updates of an episode; NaN (nothing seen) does not count."""
+    """Means over the recorded updates of an episode, without NaN entries (no state of that kind in the batch)."""
 
     def __init__(self):
         self._values = defaultdict(list)
 
     def record(self, metrics, step):
-        """Take in the tensors that `SACAgent.update` returned: the one place that waits for the device.
+        """Add the metrics of one update. Copying them to the CPU waits for the device.
+
+        Args:
+            metrics: tensors by name, as `SACAgent.update` returns them.
+            step: for the error message.
 
         Raises:
             RunError: a loss is not finite.
@@ -148,7 +151,7 @@ class MeanMetrics:
             self._values[name].append(value)
 
     def pop(self):
-        """The means since the last call as a flat dict; a vector's entries are named after planned steps 2..h."""
+        """The means since the last call, name -> float; entries of vectors are named name_2 .. name_h."""
         means = {}
         for name, values in self._values.items():
             values = np.ma.masked_invalid(values).mean(0).filled(np.nan) if np.ndim(values[0]) else np.mean(values)
@@ -164,12 +167,12 @@ class Logger:
     """One run's train.csv, eval.csv, TensorBoard events, terminal lines and progress bar.
 
     Args:
-        run_dir: where files go.
-        args: the run's flags, a dict, shown by TensorBoard as hyperparameters.
-        total_steps: of the run, for the progress bar.
+        run_dir: directory of the files.
+        args: the run's flags, a dict; TensorBoard shows them as hyperparameters.
+        total_steps: number of steps of the run, for the progress bar.
         save_tb: whether to write TensorBoard events.
-        last_step: of the checkpoint that the run continues from; what was logged after it is dropped. Call `check_csv`
-            before.
+        last_step: step of the checkpoint that the run resumes from; rows of later steps are dropped. Call `check_csv`
+            first.
 
     Raises:
         UsageError: see `read_csv`.
@@ -193,7 +196,7 @@ class Logger:
         self._last_line = -np.inf
 
     def num_rows(self):
-        """{"train": n, "eval": m}: the rows of both CSV files, for a checkpoint; see `check_csv`."""
+        """{"train": n, "eval": m}: number of rows of both CSV files, stored in checkpoints for `check_csv`."""
         return {"train": self._train_csv.num_rows, "eval": self._eval_csv.num_rows}
 
     def step(self):
@@ -201,26 +204,26 @@ class Logger:
         self._bar.update()
 
     def announce(self, what):
-        """Show in the progress bar what keeps it from advancing; the next row takes it away."""
+        """Show text in the progress bar until the next eval row."""
         self._bar.set_description(what)
 
     def record_update(self, metrics, step):
-        """Take in the metrics of one update, at a step, for the next train row."""
+        """Add the metrics of one update to the next train row; see `MeanMetrics.record`."""
         self._updates.record(metrics, step)
 
     def log_train(self, row, lengths, confidences):
-        """A train row, at the end of an episode.
+        """Log a train row at the end of an episode.
 
         Args:
             row: step, episode, return, length, duration, steps_per_second, k.
-            lengths: k of each plan of the episode.
-            confidences: (plans, h).
+            lengths: executed length k of each plan of the episode.
+            confidences: confidences of each plan, (plans, h).
         """
         row = row | self._updates.pop()
         self._train_csv.write(row)
         self._scalars(row, train_tag)
         if self._writer and len(lengths):
-            # Not train/k: TensorBoard drops a histogram that shares its tag with a scalar.
+            # Not train/k: TensorBoard drops a histogram that has the tag of a scalar.
             h = np.shape(confidences)[1]
             with writing(self._events):
                 self._writer.add_histogram("plans/k", np.asarray(lengths), row["step"], bins=np.arange(0.5, h + 1))
@@ -232,31 +235,31 @@ class Logger:
             self._print("train", "yellow", row, ("episode", "step", "return", "k", "steps_per_second", "alpha"))
 
     def log_eval(self, row):
-        """An eval row: step, return, return_1.., k."""
+        """Log an eval row: step, return, k, return_1, return_2, ..."""
         self._bar.set_description()
         self._eval_csv.write(row)
         returns = {name: value for name, value in row.items() if name.startswith("return_")}
         shown = {name: value for name, value in row.items() if name not in returns}
-        if returns:  # one chart for the spread instead of one per episode
+        if returns:  # one chart of the spread instead of one chart per episode
             shown["return_std"] = float(np.std(list(returns.values())))
         self._scalars(shown, lambda name: f"eval/{name}")
         self._print("eval", "green", row, ("step", "return", "k"))
 
     def print(self, text):
-        """A line on the terminal that does not tear the progress bar."""
+        """Print a line above the progress bar."""
         try:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever read it has gone, as in `train.py | head`: the run goes on without
+        except BrokenPipeError:  # the reader of a pipe has ended, as in `train.py | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def sync(self):
-        """Wait until everything logged so far is on the disk, where a checkpoint may rely on it."""
+        """Write both CSV files through to the disk (fsync), as a checkpoint's row counts require."""
         self._train_csv.sync()
         self._eval_csv.sync()
 
     def close(self):
-        """Finish the TensorBoard file and the bar."""
+        """Close the TensorBoard file and the progress bar."""
         if self._writer:
             with writing(self._events):
                 self._writer.file_writer.add_summary(self._session_end)
@@ -267,10 +270,10 @@ class Logger:
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams
 
-        # TensorBoard hides what earlier files hold from purge_step on.
+        # TensorBoard ignores events of earlier files from purge_step on.
         self._writer = SummaryWriter(run_dir, purge_step=last_step + 1 if last_step else None)
-        # Written first, so that an unfinished run can be compared too; the metric is the last eval/return.
-        first = ("env", "seed", "chunk_size")  # the table of hyperparameters opens on these
+        # Written at the start, so that unfinished runs are in the table, too; its metric is the last eval/return.
+        first = ("env", "seed", "chunk_size")  # the leftmost columns of the table
         args = {name: args[name] for name in first if name in args} | args
         flags = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in args.items()}
         start, info, self._session_end = hparams(flags, {"eval/return": 0.0})

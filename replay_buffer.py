@@ -1,4 +1,4 @@
-"""Replay: one ring of single steps; windows are cut when sampled."""
+"""The replay buffer: a ring buffer of single steps, from which windows are cut at sampling time."""
 
 from typing import NamedTuple
 
@@ -7,61 +7,61 @@ import torch
 
 from utils import memory_limit
 
-# Confidence labels must be about the current policy, so open-loop states come from the newest rows: five episodes of
-# DM Control, so that a batch is not of one episode.
+# Confidence labels must be about the current policy, so open-loop states are drawn from the newest rows. Five episodes
+# of DM Control, so that a batch mixes episodes.
 RECENT_STEPS = 5000
-# Windows per open-loop state in a batch. The confidence head is small and has a higher learning rate: more states would
-# only cost time.
+# Windows per open-loop state in a batch. The confidence head is small and has a higher learning rate, so a quarter of
+# the batch is enough.
 RECENT_SHARE = 4
-# The least capacity is h + MARGIN rows: h + 1 before an open-loop state, its own row, the newest step, its end mark.
+# The smallest capacity is h + MARGIN rows: h + 1 before an open-loop state, its own row, the newest step, its end mark.
 MARGIN = 4
 
 
 class OpenLoopStates(NamedTuple):
-    """States that the last RECENT_STEPS reached by the first j < h steps of a plan, executed blind.
+    """States among the newest RECENT_STEPS that the first j < h actions of a plan led to without a look.
 
-    Rows with j = 0 are padding (the draw hit another kind of state); mask them.
+    Rows with j = 0 are padding, where the drawn row is not such a state; mask them.
     """
 
-    planned_at: torch.Tensor  # (R, O) s_t, where the plan was made
+    planned_at: torch.Tensor  # (R, O) s_t, at which the plan was made
     prefix_length: torch.Tensor  # (R,) j
     obs: torch.Tensor  # (R, O) s_{t+j}
 
 
 class Batch(NamedTuple):
-    """Windows of j executed steps, j <= h."""
+    """Windows of j executed steps, 1 <= j <= h."""
 
     obs: torch.Tensor  # (B, O) s_t
-    actions: torch.Tensor  # (B, h, A) a_t...; what stands after the first j is not part of the window
+    actions: torch.Tensor  # (B, h, A) a_t..a_{t+h-1}; actions after the first j are not part of the window
     prefix_length: torch.Tensor  # (B,) j
     reward: torch.Tensor  # (B,) sum_{i<j} gamma^i r_{t+i}
     discount: torch.Tensor  # (B,) gamma^j (1 - terminated)
     next_obs: torch.Tensor  # (B, O) s_{t+j}
-    reached: OpenLoopStates | None  # for h > 1
+    reached: OpenLoopStates | None  # None for h = 1
 
 
 class ReplayBuffer:
-    """A ring of rows [obs | action | planned | reward | left], float32.
+    """A ring buffer of rows [obs | action | planned | reward | left], float32, (capacity, O + A + 3).
 
-    A row is a step, with left = steps left in the executed plan, this one included (>= 1), and planned = 1 if that plan
-    is the policy's, 0 if it is a held random action: such a sequence is committed to like a plan, but a confidence must
-    not learn from it. They are two numbers because windows ask for the one and open-loop states for both.
+    There are two kinds of rows. A step has left >= 1: the steps left in the executed plan, this one included. planned
+    is 1 if the policy made that plan, and 0 for a held random action of the seed steps, from which confidences must not
+    learn; committed windows use `left` alone.
 
-    Or a row is an end mark, with obs = the observation after the last step and left = 0, or -1 if the environment
-    terminated there. The newest step is always followed by an end mark; the next step of the episode overwrites it. So
-    the next observation stands in the next row, and no window can cross an episode's end or the ring's write position.
+    An end mark has left = 0, or -1 if the environment terminated, and obs = the observation after the last step. The
+    newest step is always followed by an end mark, which the next step of the episode overwrites. So the next
+    observation is always in the next row, and no window can cross an episode's end or the ring's write position.
 
     Args:
         obs_size, action_size: O, A.
-        capacity: rows: one per step and one per episode.
+        capacity: number of rows; an episode takes one per step and one for its end mark.
         chunk_size: h, the longest window.
         discount: gamma.
-        committed_windows: cut windows at the end of the executed plan as well.
-        device: where batches go.
-        rng: numpy Generator of the sampling.
+        committed_windows: whether windows also end where the executed plan ends.
+        device: torch device of the batches.
+        rng: numpy Generator that sampling draws from.
 
     Raises:
-        ValueError: capacity is below h + MARGIN, or more than this machine's memory.
+        ValueError: capacity is below h + MARGIN, or does not fit into this machine's memory.
     """
 
     def __init__(self, obs_size, action_size, capacity, chunk_size, discount, committed_windows, device, rng):
@@ -74,14 +74,14 @@ class ReplayBuffer:
         self.chunk_size, self.committed_windows = chunk_size, committed_windows
         self.device, self.rng = torch.device(device), rng
         self.rows = np.zeros((capacity, obs_size + action_size + 3), np.float32)
-        self.num_rows = 0  # written for good so far; the next step is row number num_rows, at num_rows % capacity
+        self.num_rows = 0  # final rows so far; the next step is row number num_rows, at num_rows % capacity
         self.size = 0  # rows in use, the newest end mark included
         self._offsets = np.arange(chunk_size + 1)
         self._discounts = (discount**self._offsets).astype(np.float32)
 
     @staticmethod
     def num_bytes(obs_size, action_size, capacity):
-        """Memory that the ring takes."""
+        """Memory of the rows in bytes."""
         return 4 * (obs_size + action_size + 3) * capacity
 
     def add(self, obs, action, reward, next_obs, terminated, truncated, steps_left=1, planned=True):
@@ -91,13 +91,13 @@ class ReplayBuffer:
             obs, next_obs: (O,).
             action: (A,).
             reward: float.
-            terminated: the next state has no future; its value is zero.
-            truncated: the episode ends here all the same.
-            steps_left: in the executed plan, this step included.
+            terminated: whether the next state has no future; its value is zero.
+            truncated: whether the episode was cut after this step, as by a time limit.
+            steps_left: steps left in the executed plan, this one included.
             planned: whether the policy made that plan.
 
         Raises:
-            ValueError: obs, next_obs or action has another shape; numpy would repeat a single number silently.
+            ValueError: obs, next_obs or action has another shape (numpy would broadcast some of them silently).
         """
         for name, value, size in (
             ("obs", obs, self.obs_size),
@@ -121,9 +121,10 @@ class ReplayBuffer:
             self.num_rows += 1
 
     def sample(self, batch_size):
-        """Draw B windows: the start uniform over all steps, j uniform over 1..(steps left in the episode, at most h).
+        """Draw a `Batch` of B windows, for h > 1 with B / RECENT_SHARE open-loop states.
 
-        For h > 1 the batch also has B / 4 states reached by plans, drawn uniformly from the newest steps.
+        The start of a window is uniform over all steps, j uniform over 1..(steps left in the episode, at most h).
+        Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
         """
         h, obs_size = self.chunk_size, self.obs_size
         starts = self._draw_steps(batch_size)
@@ -176,7 +177,7 @@ class ReplayBuffer:
         return OpenLoopStates(states[:, :obs_size], states[:, -1].long(), states[:, obs_size:-1])
 
     def live_rows(self, since=0):
-        """The numbers of the rows from `since` on that the ring still holds; exact between two episodes."""
+        """Numbers of the final rows from `since` on that the ring still holds; valid between two episodes only."""
         return range(max(since, self.num_rows - self.size), self.num_rows)
 
     def read(self, numbers):
@@ -184,13 +185,13 @@ class ReplayBuffer:
         return self.rows.take(np.asarray(numbers) % self.capacity, axis=0)
 
     def restore(self, numbers, rows):
-        """Put back what `read` gave, oldest first."""
+        """Write rows that `read` returned back under their numbers, oldest first."""
         self.rows[np.asarray(numbers) % self.capacity] = rows
         self.num_rows = numbers.stop
         self.size = min(self.size + len(rows), self.capacity)
 
     def _draw_steps(self, count):
-        """Row indices of steps; draws that hit an end mark are repeated."""
+        """Indices of uniformly drawn steps, (count,); indices of end marks are drawn again."""
         index = self.rng.integers(self.size, size=count)
         while (wrong := self.rows[index, -1] < 1).any():
             index = np.where(wrong, self.rng.integers(self.size, size=count), index)

@@ -1,7 +1,7 @@
 """Soft Actor-Critic with action chunks on DM Control and Gymnasium tasks.
 
-python train.py --env cheetah_run                               adaptive chunks of up to 5 actions
-python train.py --env cheetah_run --confidence_threshold 0      chunks of always 5 actions (Q-chunking)
+python train.py --env cheetah_run                               adaptive chunks, at most 5 actions
+python train.py --env cheetah_run --confidence_threshold 0      fixed chunks of 5 actions (Q-chunking)
 python train.py --env cheetah_run --chunk_size 1                plain SAC
 python train.py --resume exp/RUN                                continue an interrupted run
 tensorboard --logdir exp
@@ -18,9 +18,9 @@ from dataclasses import replace
 from cli import parse_train_args
 
 if __name__ == "__main__":
-    # --help and a bad flag are answered here, before the imports below, which take seconds.
+    # Parsed before the imports below, which take seconds, so that --help and bad flags are answered at once.
     COMMAND_LINE = parse_train_args()
-    # Until main() listens to it, Ctrl-C ends the process at once, without a traceback.
+    # Until main() installs its handlers, Ctrl-C ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import numpy as np
@@ -43,15 +43,15 @@ from utils import Every, choose_device, numpy_generator
 
 
 class Workspace:
-    """One run: its environments, agent, replay buffer, files, and the loop over them.
+    """One training run: environments, agent, replay buffer, output files and the training loop.
 
     Args:
         config: `Config` as `resolve` gives it.
-        run_dir: the directory of the run to continue, None for a new run.
-        stop: list of the signals received so far; the run ends after the first one.
+        run_dir: the directory of the run to resume, None for a new run.
+        stop: list of the signals received so far, which grows while the run goes on; the first one ends the run.
 
     Raises:
-        UsageError: the run cannot start; nothing has been written then.
+        UsageError: a flag cannot be used; nothing has been written.
     """
 
     def __init__(self, config, run_dir=None, stop=()):
@@ -72,7 +72,7 @@ class Workspace:
         self.episode_over, self.is_stopping = True, False
 
     def make_envs(self):
-        """The environment to train in, and another one for evaluations, which can render if videos are wanted."""
+        """Make the training environment and the evaluation environment; only the latter renders."""
         cfg = self.config
         render_size = cfg.video_size if cfg.save_video else None
         try:
@@ -96,7 +96,7 @@ class Workspace:
         self.obs_size, self.action_size = self.env.observation_space.shape[0], self.env.action_space.shape[0]
 
     def make_agent(self):
-        """The agent, and what executes its plans."""
+        """Make the agent and the executor of its plans."""
         cfg = self.config
         self.agent = SACAgent(self.obs_size, self.action_size, cfg, self.device)
         self.commit_rng = numpy_generator(cfg.seed, "commit")
@@ -105,9 +105,10 @@ class Workspace:
         self.env.action_space.seed(cfg.seed)
 
     def make_replay_buffer(self):
-        """The replay buffer, no larger than a run can fill."""
+        """Make the replay buffer, with no more rows than the run can fill."""
         cfg = self.config
-        most = max(2 * cfg.num_train_steps + 1, cfg.chunk_size + MARGIN)  # two rows for an episode of one step
+        # An episode of one step takes two rows: the step and an end mark.
+        most = max(2 * cfg.num_train_steps + 1, cfg.chunk_size + MARGIN)
         try:
             self.buffer = ReplayBuffer(
                 self.obs_size,
@@ -123,7 +124,7 @@ class Workspace:
             raise UsageError(f"argument --replay_buffer_capacity: {error}") from error
 
     def train(self):
-        """Collect, update, evaluate, log and checkpoint until num_train_steps are done.
+        """Collect, update, log, evaluate and checkpoint for num_train_steps steps.
 
         Returns:
             exit status: 0, or 128 + the number of the signal that ended the run.
@@ -145,13 +146,15 @@ class Workspace:
                 if self.evaluation_due(self.step) or self.step == self.config.num_train_steps:
                     self.evaluate()
                 self.logger.step()
-                self.is_stopping = bool(self.stop)  # read once: what stops the run must also have saved it
+                # Read once per step: a signal that arrives after the checkpoint below must not stop the run before
+                # the next one.
+                self.is_stopping = bool(self.stop)
                 if self.episode_over:
                     self.checkpoint_if_due()
             return self.finish()
 
     def has_finished(self):
-        """Whether the run that is resumed has done all its steps; then a line says so."""
+        """Whether the resumed run has done all its steps already; if so, print a line."""
         finished = finished_steps(self.run_dir) if self.is_resumed else 0
         if finished < self.config.num_train_steps:
             return False
@@ -159,7 +162,7 @@ class Workspace:
         return True
 
     def start(self):
-        """Restore the last checkpoint or take the first one, and open the log files."""
+        """Restore the newest checkpoint or save the first one, and open the log files."""
         cfg = self.config
         if self.is_resumed:
             self.restore()
@@ -176,11 +179,11 @@ class Workspace:
         continued = f", continued from step {self.step}" if self.is_resumed else ""
         self.logger.print(f"run directory {self.run_dir}{continued}\n{self.summary()}")
         if cfg.checkpoint_frequency and self.step == 0:
-            self.save()  # so that a run that is killed early can be continued, too
+            self.save()  # a run that is killed before its first regular checkpoint can be resumed, too
         self.is_stopping = bool(self.stop)
 
     def summary(self):
-        """What a user wants to know before the first result, in one line."""
+        """Device, threads, compilation, memory, renderer and next evaluation, in one line."""
         cfg = self.config
         threads = f"{cfg.num_threads} thread" + "s" * (cfg.num_threads > 1)
         compiled = "compiled after 1,000 updates" if cfg.compile == "on" else "not compiled"
@@ -192,7 +195,7 @@ class Workspace:
         )
 
     def start_episode(self):
-        """Reset the environment; the first plan is made from its first observation."""
+        """Reset the environment, the executor and the episode's statistics."""
         self.episode += 1
         self.episode_over = False
         self.episode_return, self.episode_length, self.episode_started = 0.0, 0, time.perf_counter()
@@ -201,7 +204,7 @@ class Workspace:
         self.obs = checked_reset(self.env, seed, f"step {self.step}")
 
     def collect(self):
-        """One environment step into the replay buffer."""
+        """Take one environment step and add it to the replay buffer."""
         self.step += 1
         action = self.executor(self.obs)
         where = f"step {self.step}"
@@ -216,7 +219,7 @@ class Workspace:
             self.logger.print(f"step {self.step}: the simulation diverged, which ended the episode")
 
     def plan(self, obs):
-        """The policy's plan, or while seed steps are collected one random action, held for the whole chunk."""
+        """The policy's plan; in the seed steps one random action, held for the whole chunk. obs (O,) -> Plan."""
         self.is_planned = self.step > self.config.num_seed_steps
         if self.is_planned:
             return self.agent.plan(obs, sample=True)
@@ -224,21 +227,19 @@ class Workspace:
         return Plan(np.tile(self.env.action_space.sample(), (h, 1)), np.ones(h, np.float32))
 
     def update(self):
-        """The gradient steps that are due after this environment step: none, one or several."""
+        """The updates that are due after this environment step: none, one or several."""
         cfg = self.config
         if self.step <= cfg.num_seed_steps:
             return
         for _ in range(int(self.step * cfg.updates_per_step) - int((self.step - 1) * cfg.updates_per_step)):
             if self.agent.num_updates + 1 == self.first_compiled_update:
-                self.logger.print(
-                    "compiling the update: half a minute to two, a few seconds if its cache knows the agent"
-                )
+                self.logger.print("compiling the update: 30 to 120 seconds, or a few seconds if it is in the cache")
             metrics = self.agent.update(self.buffer.sample(cfg.batch_size))
             if self.agent.num_updates % cfg.log_frequency == 0:
                 self.logger.record_update(metrics, self.step)
 
     def log_episode(self):
-        """The episode's row in train.csv."""
+        """Log the episode's row of train.csv."""
         duration = time.perf_counter() - self.episode_started
         row = {
             "step": self.step,
@@ -252,7 +253,7 @@ class Workspace:
         self.logger.log_train(row, self.executor.lengths, self.executor.confidences)
 
     def evaluate(self):
-        """Play the mode of the policy in the other environment; training is the same with and without."""
+        """Evaluate the mode of the policy in the evaluation environment; this does not change the training."""
         cfg, started = self.config, time.perf_counter()
         self.logger.announce("evaluating")
         row = evaluate(
@@ -267,20 +268,20 @@ class Workspace:
             video_fps=cfg.video_fps,
         )
         self.logger.log_eval(row)
-        self.episode_started += time.perf_counter() - started  # `duration` leaves evaluations out
+        self.episode_started += time.perf_counter() - started  # `duration` excludes evaluations
 
     def checkpoint_if_due(self):
-        """Save at the end of an episode: only there is every row of the replay buffer final."""
+        """Save at the end of an episode: only then no row of the replay buffer will be overwritten."""
         is_last = self.is_stopping or self.step == self.config.num_train_steps
         if self.config.checkpoint_frequency and (self.checkpoint_due(self.step) or is_last):
             self.save()
 
     def must_stop(self):
-        """Whether a signal ends the run here: where it can be continued from, if it takes checkpoints at all."""
+        """Whether a signal ends the run now: after the episode's checkpoint, or at once if there are no checkpoints."""
         return self.is_stopping and (self.episode_over or not self.config.checkpoint_frequency)
 
     def finish(self):
-        """Close the log; write policy.pt if all steps are done. Returns the exit status."""
+        """Write policy.pt if all steps are done, and close the log. Returns the exit status."""
         if self.step < self.config.num_train_steps:
             self.logger.close()
             print(f"stopped at step {self.step}; continue with: python train.py --resume {self.run_dir}")
@@ -293,7 +294,7 @@ class Workspace:
         return 0
 
     def save(self):
-        """A checkpoint of everything that the run's future depends on."""
+        """Save a checkpoint: the complete state of the run at the end of an episode."""
         if not self.agent.is_finite():
             raise RunError(f"step {self.step}: training has diverged: not all weights are finite")
         self.logger.sync()
@@ -310,7 +311,14 @@ class Workspace:
         self.checkpoints.save(self.step, state, self.buffer)
 
     def restore(self):
-        """Take over the newest checkpoint that is whole."""
+        """Load the newest undamaged checkpoint.
+
+        Warns:
+            a checkpoint was damaged, rows of a CSV file are missing, or versions and device differ.
+
+        Raises:
+            UsageError: there is no usable checkpoint, or its flags differ from those of the run.
+        """
         self.step, state, problems = self.checkpoints.load(self.buffer)
         if self.step > self.config.num_train_steps:
             shorter = f"argument --num_train_steps: {self.config.num_train_steps} is less than the {self.step} steps"
@@ -336,10 +344,10 @@ class Workspace:
 
 
 def resolve(config):
-    """The configuration with compile and num_threads as they are on this machine.
+    """The configuration with `compile` and `num_threads` resolved for this machine.
 
     Raises:
-        UsageError: this machine has no such device or no compiler.
+        UsageError: the device or the compiler that the flags ask for is missing.
     """
     try:
         device = choose_device(config.device)
@@ -358,12 +366,12 @@ def resolve(config):
 
 
 def main():
-    """The command: whatever is set for the whole process is set here."""
-    # TensorBoard writes in a thread, which hands its error to the next call as well.
+    """The command. Settings of the whole process (signals, threads, renderer) are made here."""
+    # TensorBoard writes in a thread; a failed write is raised again by the next call, so it need not be printed.
     threading.excepthook = lambda details: None if details.exc_type is OSError else threading.__excepthook__(details)
     config, run_dir = COMMAND_LINE
     with report_errors(), stop_signals() as stop:
-        # Before anything imports dm_control, which settles on a renderer then.
+        # Before anything imports dm_control, which chooses its renderer at import.
         if config.save_video:
             rendering.choose_renderer()
         else:

@@ -1,7 +1,7 @@
-"""Where the time of a training step goes: act, environment, add, sample, update, log.
+"""Time of each part of a training step: act, environment, add, sample, update, log.
 
-Runs train.py's own loop with a stopwatch around each part, once gradients are compiled; videos, evaluations and the
-steps before are left out.
+Runs train.py's own loop with a stopwatch around each part. Seed steps, updates before compilation, evaluations and
+videos are excluded.
 """
 
 import argparse
@@ -17,7 +17,7 @@ PARTS = ("act", "environment", "add", "sample", "update", "log")
 
 
 class Stopwatch:
-    """Seconds spent in wrapped methods, by part; only the outermost of nested calls counts."""
+    """Seconds spent in wrapped methods, by part; calls nested in another wrapped method are not counted twice."""
 
     def __init__(self):
         self.seconds = defaultdict(float)
@@ -41,7 +41,12 @@ class Stopwatch:
 
 
 def measure(task, flags):
-    """Microseconds per step of each part."""
+    """Microseconds per step of each part.
+
+    Args:
+        task: a DM Control task.
+        flags: further flags of train.py.
+    """
     import torch
 
     import train
@@ -101,7 +106,7 @@ def main():
     home = os.getcwd()
     for task in args.tasks:
         with tempfile.TemporaryDirectory() as scratch:
-            os.chdir(scratch)  # run directories go here
+            os.chdir(scratch)  # for the run directories
             record[task] = measure(task, flags)
             os.chdir(home)
     print(f"\nmicroseconds per step {' '.join(flags)}\n{'':14}" + "".join(f"{part:>12}" for part in (*PARTS, "other")))
