@@ -76,8 +76,11 @@ class ReplayBuffer:
         self.rows = np.zeros((capacity, obs_size + action_size + 3), np.float32)
         self.num_rows = 0  # final rows so far; the next step is row number num_rows, at num_rows % capacity
         self.size = 0  # rows in use, the newest end mark included
-        self._offsets = np.arange(chunk_size + 1)
-        self._discounts = (discount**self._offsets).astype(np.float32)
+        self._following = np.arange(chunk_size + 1)  # offsets of the rows of a window
+        self._preceding = -np.arange(chunk_size + 2)  # of an open-loop state's row and the h + 1 before it
+        self._discounts = (discount**self._following).astype(np.float32)
+        # Row j: gamma^i for i < j, then 0.
+        self._reward_weights = np.tril(np.tile(self._discounts[:-1], (chunk_size + 1, 1)), -1)
 
     @staticmethod
     def num_bytes(obs_size, action_size, capacity):
@@ -126,9 +129,8 @@ class ReplayBuffer:
         The start of a window is uniform over all steps, j uniform over 1..(steps left in the episode, at most h).
         Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
         """
-        h, obs_size = self.chunk_size, self.obs_size
-        starts = self._draw_steps(batch_size)
-        rows = self.rows.take((starts[:, None] + self._offsets) % self.capacity, axis=0)  # (B, h + 1, O + A + 3)
+        h, obs_size, action_size = self.chunk_size, self.obs_size, self.action_size
+        rows = self._draw_windows(batch_size)  # (B, h + 1, O + A + 3)
         left = rows[:, :, -1]
 
         available = (left < 1).argmax(1)  # steps up to the first end mark; 0 if there is none: h or more
@@ -137,44 +139,67 @@ class ReplayBuffer:
             available = np.minimum(available, left[:, 0])
         prefix_length = 1 + (self.rng.random(batch_size) * available).astype(np.int64)  # (B,)
         following = rows[np.arange(batch_size), prefix_length]  # (B, O + A + 3)
-        inside = self._offsets[:-1] < prefix_length[:, None]  # (B, h)
 
         # One array, and so one transfer, for all windows: (B, O + hA + O + 3)
-        window = np.empty((batch_size, 2 * obs_size + h * self.action_size + 3), np.float32)
+        width = 2 * obs_size + h * action_size + 3
+        window = np.empty((batch_size, width), np.float32)
         window[:, :obs_size] = rows[:, 0, :obs_size]
-        window[:, obs_size : -obs_size - 3] = rows[:, :-1, obs_size:-3].reshape(batch_size, -1)
+        window[:, obs_size : -obs_size - 3].reshape(batch_size, h, action_size)[:] = rows[:, :-1, obs_size:-3]
         window[:, -obs_size - 3 : -3] = following[:, :obs_size]
-        window[:, -3] = (rows[:, :-1, -2] * self._discounts[:-1] * inside).sum(1)
-        window[:, -2] = self._discounts[prefix_length] * (following[:, -1] >= 0)
+        window[:, -3] = (rows[:, :-1, -2] * self._reward_weights.take(prefix_length, axis=0)).sum(1)
+        window[:, -2] = self._discounts.take(prefix_length) * (following[:, -1] >= 0)
         window[:, -1] = prefix_length
-        window = torch.from_numpy(window).to(self.device, non_blocking=True)
-        obs, actions, next_obs, rest = window.split([obs_size, h * self.action_size, obs_size, 3], dim=1)
-        reward, discount, prefix_length = rest.unbind(1)
+        # as_strided, here and below: the cheapest of torch's views, and one operation for all of them.
+        view = torch.from_numpy(window).to(self.device, non_blocking=True).as_strided
         return Batch(
-            obs=obs,
-            actions=actions.unflatten(1, (h, self.action_size)),
-            prefix_length=prefix_length.long(),
-            reward=reward,
-            discount=discount,
-            next_obs=next_obs,
+            obs=view((batch_size, obs_size), (width, 1), 0),
+            actions=view((batch_size, h, action_size), (width, action_size, 1), obs_size),
+            prefix_length=view((batch_size,), (width,), width - 1).long(),
+            reward=view((batch_size,), (width,), width - 3),
+            discount=view((batch_size,), (width,), width - 2),
+            next_obs=view((batch_size, obs_size), (width, 1), width - 3 - obs_size),
             reached=self._sample_reached(max(1, batch_size // RECENT_SHARE)) if h > 1 else None,
         )
+
+    def _draw_windows(self, count):
+        """Rows of uniformly drawn steps, each with the h rows after it, (count, h + 1, O + A + 3).
+
+        Draws of end marks are repeated.
+        """
+        starts = self.rng.integers(self.size, size=count)
+        rows = self._gather(starts, self._following)
+        while (wrong := rows[:, 0, -1] < 1).any():
+            starts = self.rng.integers(self.size, size=count)
+            rows[wrong] = self._gather(starts[wrong], self._following)
+        return rows
 
     def _sample_reached(self, count):
         h, obs_size = self.chunk_size, self.obs_size
         newest = max(1, min(RECENT_STEPS, self.size - h - 2))
-        index = self.num_rows - self.rng.integers(1, newest + 1, count)
-        # left of the steps 1..h+1 before; what precedes an episode's first step is an end mark, (R, h + 1)
-        left = self.rows[(index[:, None] - 1 - np.arange(h + 1)) % self.capacity, -1]
-        steps = 1 + (left[:, 1:] <= 1).argmax(1)  # back to the newest plan made before, (R,)
-        planned = self.rows[(index - 1) % self.capacity, -3] == 1  # as all steps of that plan
-        steps[(self.rows[index % self.capacity, -1] < 1) | (left[:, 0] < 1) | (steps == h) | ~planned] = 0
-        states = np.empty((count, 2 * obs_size + 1), np.float32)
-        states[:, :obs_size] = self.rows[(index - steps) % self.capacity, :obs_size]
-        states[:, obs_size:-1] = self.rows[index % self.capacity, :obs_size]
-        states[:, -1] = steps
-        states = torch.from_numpy(states).to(self.device, non_blocking=True)
-        return OpenLoopStates(states[:, :obs_size], states[:, -1].long(), states[:, obs_size:-1])
+        states = self.num_rows % self.capacity - self.rng.integers(1, newest + 1, count)
+        rows = self._gather(states, self._preceding)  # (R, h + 2, O + A + 3), the state's row first
+        left = rows[:, :, -1]
+        # j steps before, the newest earlier plan was made. An end mark precedes the first step of an episode.
+        prefix_length = 1 + (left[:, 2:] <= 1).argmax(1)  # (R,)
+        # Both rows are steps, so that the state is inside an episode; the policy made the plan.
+        is_inside = (left[:, :2] >= 1).all(1) & (rows[:, 1, -3] == 1)
+        prefix_length *= is_inside & (prefix_length < h)
+
+        width = 2 * obs_size + 1
+        reached = np.empty((count, width), np.float32)
+        reached[:, :obs_size] = rows[np.arange(count), prefix_length, :obs_size]
+        reached[:, obs_size:-1] = rows[:, 0, :obs_size]
+        reached[:, -1] = prefix_length
+        view = torch.from_numpy(reached).to(self.device, non_blocking=True).as_strided
+        return OpenLoopStates(
+            planned_at=view((count, obs_size), (width, 1), 0),
+            prefix_length=view((count,), (width,), width - 1).long(),
+            obs=view((count, obs_size), (width, 1), obs_size),
+        )
+
+    def _gather(self, index, offsets):
+        """Rows at index (R,) + offset (n,), both at most one ring away from it: (R, n, O + A + 3)."""
+        return self.rows.take(index[:, None] + offsets, axis=0, mode="wrap")
 
     def live_rows(self, since=0):
         """Numbers of the final rows from `since` on that the ring still holds; valid between two episodes only."""
@@ -189,10 +214,3 @@ class ReplayBuffer:
         self.rows[np.asarray(numbers) % self.capacity] = rows
         self.num_rows = numbers.stop
         self.size = min(self.size + len(rows), self.capacity)
-
-    def _draw_steps(self, count):
-        """Indices of uniformly drawn steps, (count,); indices of end marks are drawn again."""
-        index = self.rng.integers(self.size, size=count)
-        while (wrong := self.rows[index, -1] < 1).any():
-            index = np.where(wrong, self.rng.integers(self.size, size=count), index)
-        return index

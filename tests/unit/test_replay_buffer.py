@@ -191,3 +191,62 @@ def test_samples_follow_the_generator():
         batches.append(buffer.sample(16))
     for first, second in zip(batches[0][:-1], batches[1][:-1], strict=True):
         assert torch.equal(first, second)
+
+
+def plain_windows(buffer, rng, count):
+    """What `sample` draws and computes, one window at a time: [obs, actions, j, reward, discount, next_obs] of each."""
+    h, rows, ring = buffer.chunk_size, buffer.rows, lambda number: buffer.rows[number % buffer.capacity]
+    starts = rng.integers(buffer.size, size=count)
+    while any(rows[start, -1] < 1 for start in starts):
+        again = rng.integers(buffer.size, size=count)
+        starts = [new if rows[start, -1] < 1 else start for start, new in zip(starts, again, strict=True)]
+    windows = []
+    for start, u in zip(starts, rng.random(count), strict=True):
+        available = next((i for i in range(h) if ring(start + i)[-1] < 1), h)
+        if buffer.committed_windows:
+            available = min(available, ring(start)[-1])
+        j = 1 + int(u * available)
+        reward = np.float32(0)
+        for i in range(j):
+            reward += ring(start + i)[-2] * np.float32(DISCOUNT**i)
+        after = ring(start + j)
+        discount = np.float32(DISCOUNT**j) if after[-1] >= 0 else 0
+        actions = [ring(start + i)[1] for i in range(h)]
+        windows.append([rows[start, 0], actions, j, reward, discount, after[0]])
+    return windows
+
+
+def plain_reached(buffer, rng, count):
+    """The same for open-loop states: [planned_at, j, obs] of each, with j = 0 where there is none."""
+    h, ring = buffer.chunk_size, lambda number: buffer.rows[number % buffer.capacity]
+    newest = min(RECENT_STEPS, buffer.size - h - 2)
+    states = []
+    for number in buffer.num_rows - rng.integers(1, newest + 1, count):
+        j = next((j for j in range(1, h) if ring(number - 1 - j)[-1] <= 1), 0)
+        if min(ring(number)[-1], ring(number - 1)[-1]) < 1 or ring(number - 1)[-3] == 0:
+            j = 0
+        states.append([ring(number - j)[0], j, ring(number)[0]])
+    return states
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("capacity, num_steps", [(1000, 300), (60, 30), (60, 47), (60, 130)])
+def test_batches_equal_a_plain_computation_bit_for_bit(capacity, num_steps, committed):
+    """Episodes of 11 steps, every second one terminated; plans of 1 to 4 = h steps, some of held random actions."""
+    buffer, rng = make_buffer(capacity=capacity, committed=committed, seed=8), np.random.default_rng(5)
+    left, planned = 0, True
+    for t in range(num_steps):
+        if left == 0 or t % 11 == 0:
+            left, planned = int(rng.integers(1, 5)), bool(rng.random() < 0.8)
+        fill(buffer, 1, 11, t // 11 % 2 == 1, t, lambda _, left=left: left, planned)
+        left -= 1
+    plain = np.random.default_rng(8)
+    for _ in range(5):
+        batch = buffer.sample(128)
+        fields = zip(*plain_windows(buffer, plain, 128), strict=True)
+        for name, values in zip(batch._fields, fields, strict=False):
+            assert torch.equal(getattr(batch, name).squeeze(-1), torch.tensor(np.array(values))), name
+        fields = zip(*plain_reached(buffer, plain, 32), strict=True)
+        for name, values in zip(batch.reached._fields, fields, strict=True):
+            assert torch.equal(getattr(batch.reached, name).squeeze(-1), torch.tensor(np.array(values))), name
+    assert plain.bit_generator.state == buffer.rng.bit_generator.state
