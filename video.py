@@ -1,5 +1,6 @@
 """Record evaluation episodes as mp4, with the plan drawn into each frame."""
 
+import functools
 import math
 import os
 import subprocess
@@ -42,26 +43,32 @@ def draw_plan(frame, view):
     """
     if frame.shape[0] < MIN_FRAME_HEIGHT:
         return frame.copy()
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     height, width = frame.shape[:2]
-    bottom = height + 2 * round(STRIP * height / 2)  # mp4 takes even sizes
-    image = Image.new("RGB", (width, bottom))
-    image.paste(Image.fromarray(frame))
-    pen = ImageDraw.Draw(image)
+    bottom = 2 * round(STRIP * height / 2)  # mp4 takes even sizes
+    strip = Image.new("RGB", (width, bottom))
+    pen = ImageDraw.Draw(strip)
     margin = max(2, height // 64)
     lines = [f"step {view.step}", f"return {view.episode_return:.1f}"]
     if len(view.confidences) > 1:
         lines.append(f"k {view.executed_length}, threshold {view.threshold:g}")
-        left, right, low, high = width * 0.55, width - margin, bottom - margin - 1, height + 3 * margin
+        left, right, low, high = width * 0.55, width - margin, bottom - margin - 1, 3 * margin
         _draw_bars(pen, view, left, right, low, high)
         if view.replanned:
-            x, y = left + 0.375 * (right - left) / len(view.confidences), height + 1.5 * margin
+            x, y = left + 0.375 * (right - left) / len(view.confidences), 1.5 * margin
             pen.ellipse((x - margin / 2, y - margin / 2, x + margin / 2, y + margin / 2), fill=TEXT)
-    font = ImageFont.load_default(size=max(8, height // 18))
     for i, line in enumerate(lines):
-        pen.text((margin, height + i * (bottom - height) // 3), line, TEXT, font)
-    return np.asarray(image)
+        pen.text((margin, i * bottom // 3), line, TEXT, _font(max(8, height // 18)))
+    return np.concatenate([frame, strip])
+
+
+@functools.cache
+def _font(size):
+    """Pillow's font; loading it takes longer than a strip."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
 
 
 def _draw_bars(pen, view, left, right, low, high):
@@ -243,7 +250,8 @@ class _Encoder:
         height, width = (size + size % 2 for size in self._shape[:2])
         command = [get_ffmpeg_exe(), "-y", "-v", "quiet", "-f", "rawvideo", "-pix_fmt", "rgb24"]
         command += ["-s", f"{width}x{height}", "-r", str(self._fps), "-i", "-", "-an"]
-        command += ["-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "25", f"file:{self._path}"]
+        command += ["-vcodec", "libx264", "-preset", "veryfast", "-crf", "25", "-pix_fmt", "yuv420p"]
+        command += [f"file:{self._path}"]
         # A process group of its own: Ctrl-C ends the run's episode first.
         group = {"process_group": 0} if os.name == "posix" else {}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.names import CameraError
+from envs.rendering import simplify
 from envs.task import Task
 
 # Every DM Control task but lqr ends by itself after so many control steps.
@@ -39,6 +40,7 @@ class DMControlEnv(gym.Env, Task):
         else:
             size = self._env.physics.model.vis.global_  # of the largest frame that can be rendered
             size.offwidth, size.offheight = max(size.offwidth, render_size), max(size.offheight, render_size)
+            simplify(self._env.physics.model)
         self._render_size = render_size
         self._camera = 0 if camera is None else self._camera_id(camera, f"{domain}_{task}")
         self.render_mode = "rgb_array" if render_size else None

@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.names import EnvError, import_module
+from envs.rendering import simplify
 from errors import RunError
 
 LONGEST_EPISODE = 100_000  # steps; an episode without an end would keep an evaluation, and Ctrl-C, waiting for ever
@@ -144,6 +145,9 @@ def make_gymnasium(name, render):
         if 0 in space.shape:
             raise EnvError(f"{name} has the {kind} space {space}, which is empty")
     _check_actions(name, env.action_space)
+    model = getattr(env.unwrapped, "model", None)
+    if render and hasattr(model, "light_castshadow"):  # MuJoCo's
+        simplify(model)
     return _flat(_with_checks(env, name))
 
 

@@ -37,6 +37,19 @@ def choose_renderer():
     disable_rendering()
 
 
+def simplify(model):
+    """Leave shadows, reflections and multisampling out of the frames of a MuJoCo model.
+
+    In software they take five sixths of the time of a frame. The simulation does not depend on them.
+
+    Args:
+        model: `mujoco.MjModel`, or dm_control's wrapper of one, of which no frame has been rendered yet.
+    """
+    model.light_castshadow[:] = 0
+    model.mat_reflectance[:] = 0
+    model.vis.quality.offsamples = 0
+
+
 def disable_rendering():
     """Keep dm_control from looking for a display that is not needed."""
     os.environ["MUJOCO_GL"] = "disabled"

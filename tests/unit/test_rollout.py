@@ -129,3 +129,13 @@ def test_rewards_whose_sum_is_not_finite():
 
     with pytest.raises(RunError, match="episode 1, step 7: the return is not finite: inf"):
         list(play_each(Planner(), Huge(make_env("tests.envs.scripted:Scripted-v0")), [1], lambda plan: 2))
+
+
+def test_only_the_frames_of_the_video_are_rendered(tmp_path):
+    """Rendering takes longer than the steps: 100 steps per second, 25 frames per second, the first episode alone."""
+    env, rendered = make_env("tests.envs.scripted:Scripted-v0", render_size=64), []
+    env.unwrapped.metadata = env.unwrapped.metadata | {"render_fps": 100}
+    render = env.unwrapped.render
+    env.unwrapped.render = lambda: rendered.append(1) or render()
+    evaluate(Planner(), env, step=0, seed=1, num_episodes=3, confidence_threshold=0, video_path=str(tmp_path / "a.mp4"))
+    assert len(rendered) == len(range(0, episode_length(1), 4))
