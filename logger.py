@@ -74,9 +74,11 @@ def check_csv(run_dir, last_step, expected_rows=None):
 
 
 def train_tag(column):
-    """The TensorBoard tag of a column of train.csv: train/, loss/, policy/ or confidence/ and its name."""
+    """The TensorBoard tag of a column of train.csv: train/, loss/, policy/, confidence/ or time/ and its name."""
     if column.endswith("_loss"):
         return f"loss/{column}"
+    if column.startswith("share_"):
+        return f"time/{column}"
     if column.startswith(("confidence", "label", "advantage")):
         return f"confidence/{column}"
     return f"{'policy' if column in ('alpha', 'entropy', 'noise_correlation', 'q') else 'train'}/{column}"
@@ -215,7 +217,7 @@ class Logger:
         """Log a train row at the end of an episode.
 
         Args:
-            row: step, episode, return, length, duration, steps_per_second, k.
+            row: step, episode, return, length, duration, steps_per_second, k, and share_* of the loop's sections.
             lengths: executed length k of each plan of the episode.
             confidences: confidences of each plan, (plans, h).
         """

@@ -39,7 +39,9 @@ from rollout import checked_reset, checked_step, evaluate
 from storage.checkpoint import Checkpoints, restoring
 from storage.policy import save_policy
 from storage.run_dir import finished_steps, lock, make_run_dir, record_end, record_start, versions
-from utils import Every, choose_device, numpy_generator
+from utils import Every, Stopwatch, choose_device, numpy_generator
+
+SECTIONS = ("collect", "sample", "update", "evaluate", "checkpoint")  # of the loop; shares of their time are logged
 
 
 class Workspace:
@@ -136,21 +138,25 @@ class Workspace:
             if self.has_finished():
                 return 0
             self.start()
+            self.stopwatch = Stopwatch(*SECTIONS)
             while self.step < self.config.num_train_steps and not self.must_stop():
-                if self.episode_over:
-                    self.start_episode()
-                self.collect()
+                with self.stopwatch.section("collect"):
+                    if self.episode_over:
+                        self.start_episode()
+                    self.collect()
                 self.update()
                 if self.episode_over:
                     self.log_episode()
                 if self.evaluation_due(self.step) or self.step == self.config.num_train_steps:
-                    self.evaluate()
+                    with self.stopwatch.section("evaluate"):
+                        self.evaluate()
                 self.logger.step()
                 # Read once per step: a signal that arrives after the checkpoint below must not stop the run before
                 # the next one.
                 self.is_stopping = bool(self.stop)
                 if self.episode_over:
-                    self.checkpoint_if_due()
+                    with self.stopwatch.section("checkpoint"):
+                        self.checkpoint_if_due()
             return self.finish()
 
     def has_finished(self):
@@ -234,7 +240,10 @@ class Workspace:
         for _ in range(int(self.step * cfg.updates_per_step) - int((self.step - 1) * cfg.updates_per_step)):
             if self.agent.num_updates + 1 == self.first_compiled_update:
                 self.logger.print("compiling the update: 30 to 120 seconds, or a few seconds if it is in the cache")
-            metrics = self.agent.update(self.buffer.sample(cfg.batch_size))
+            with self.stopwatch.section("sample"):
+                batch = self.buffer.sample(cfg.batch_size)
+            with self.stopwatch.section("update"):
+                metrics = self.agent.update(batch)
             if self.agent.num_updates % cfg.log_frequency == 0:
                 self.logger.record_update(metrics, self.step)
 
@@ -250,6 +259,7 @@ class Workspace:
             "steps_per_second": self.episode_length / duration,
             "k": float(np.mean(self.executor.lengths)),
         }
+        row |= {f"share_{name}": share for name, share in self.stopwatch.pop_shares().items()}
         self.logger.log_train(row, self.executor.lengths, self.executor.confidences)
 
     def evaluate(self):

@@ -1,6 +1,8 @@
-"""Random streams, cadences, devices and memory."""
+"""Random streams, cadences, time, devices and memory."""
 
 import os
+from contextlib import contextmanager
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -39,6 +41,35 @@ class Every:
             return False
         self.last = step
         return True
+
+
+class Stopwatch:
+    """Shares of wall time of named sections, which must not be nested.
+
+    Args:
+        names: of the sections.
+    """
+
+    def __init__(self, *names):
+        self._names = names
+        self._restart()
+
+    @contextmanager
+    def section(self, name):
+        """Count the time of a with block."""
+        started = perf_counter()
+        yield
+        self._seconds[name] += perf_counter() - started
+
+    def pop_shares(self):
+        """{name: share of the wall time since the last call, or since the start}; 0 for sections that did not run."""
+        elapsed = max(perf_counter() - self._started, 1e-9)  # a coarse clock may not have moved
+        shares = {name: seconds / elapsed for name, seconds in self._seconds.items()}
+        self._restart()
+        return shares
+
+    def _restart(self):
+        self._started, self._seconds = perf_counter(), dict.fromkeys(self._names, 0.0)
 
 
 def choose_device(name):

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 TIMING = ("duration", "steps_per_second")
+TIMING += tuple(f"share_{section}" for section in ("collect", "sample", "update", "evaluate", "checkpoint"))
 RUN = "--env cheetah_run --num_train_steps 4500 --num_seed_steps 1000 --eval_frequency 2000 --num_eval_episodes 1"
 RUNS = {
     f"h{h}-{mode}": f"{RUN} --chunk_size {h} --compile {compile} --no-save_video --no-log_save_tb --device cpu".split()

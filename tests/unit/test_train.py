@@ -78,6 +78,36 @@ def test_cadences(workspace, monkeypatch):
     assert saved == [(0, 1), (20, 4), (40, 7)]
 
 
+def test_the_shares_of_wall_time(workspace, monkeypatch):
+    """On a clock that only the sections move: 1 per step, 2 per batch, 3 per update, 50, 100."""
+    now = [0.0]
+
+    def takes(owner, name, seconds):
+        function = getattr(owner, name)
+
+        def slow(*args, **kwargs):
+            now[0] += seconds
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, slow)
+
+    monkeypatch.setattr("utils.perf_counter", lambda: now[0])
+    takes(ReplayBuffer, "add", 1)
+    takes(ReplayBuffer, "sample", 2)
+    takes(CountingAgent, "update", 3)
+    takes(Checkpoints, "save", 50)
+    takes(train_module, "evaluate", 100)
+    run = workspace("--eval_frequency", 15, "--checkpoint_frequency", 12)
+    assert run.train() == 0
+    # Episodes of 9 and 7 steps; evaluation at step 15, checkpoint after step 20, seed steps up to there.
+    expected = {"20": [9, 0, 0, 100, 0], "27": [7, 14, 21, 0, 50]}
+    for row in rows(f"{run.run_dir}/train.csv"):
+        if seconds := expected.pop(row["step"], None):
+            shares = [float(row[f"share_{name}"]) for name in train_module.SECTIONS]
+            assert shares == pytest.approx([value / sum(seconds) for value in seconds])
+    assert not expected
+
+
 def test_no_checkpoints_and_no_early_stop_file(workspace):
     run = workspace("--checkpoint_frequency", 0)
     assert run.train() == 0 and not os.path.exists(f"{run.run_dir}/checkpoints")
