@@ -242,6 +242,10 @@ class Config:
     critic_tau: float = flag(
         "SAC", 0.005, Number(float, 0, 1, open_low=True), "share of the critic that a target update takes over")
 
+    normalize_observations: bool = flag(
+        "networks", False, SWITCH,
+        "normalise observations by the running mean and variance of all that training has seen, clipped to 10 standard "
+        "deviations", before=False)
     hidden_dim: int = flag("networks", 256, HIDDEN_DIM, "units per hidden layer")
     hidden_depth: int = flag("networks", 2, HIDDEN_DEPTH, "hidden layers")
     critic_layer_norm: bool = flag("networks", True, SWITCH, "LayerNorm in the critic's hidden layers")

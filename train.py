@@ -208,6 +208,7 @@ class Workspace:
         self.executor.reset()
         seed = None if self.step else self.config.seed
         self.obs = checked_reset(self.env, seed, f"step {self.step}")
+        self.agent.observe(self.obs)
 
     def collect(self):
         """Take one environment step and add it to the replay buffer."""
@@ -215,6 +216,7 @@ class Workspace:
         action = self.executor(self.obs)
         where = f"step {self.step}"
         next_obs, reward, terminated, truncated, info = checked_step(self.env, action, where)
+        self.agent.observe(next_obs)
         steps_left = self.executor.steps_left
         self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, steps_left, self.is_planned)
         self.obs = next_obs

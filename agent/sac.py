@@ -18,6 +18,7 @@ from agent import confidence
 from agent.actor import Actor
 from agent.chunking import Plan, executed_length
 from agent.critic import Critic
+from agent.normalizer import ObservationNormalizer
 from utils import torch_generator
 
 
@@ -46,6 +47,10 @@ class SACAgent:
         self.actor = Actor(
             *sizes, config.actor_log_std_bounds, config.noise_correlation, config.learnable_noise_correlation
         ).to(self.device)
+        # Part of the actor, so that policy.pt has the statistics. It is applied where observations enter: actor and
+        # critics take normalised ones.
+        is_normalized = config.normalize_observations
+        self.actor.normalizer = ObservationNormalizer(obs_size, self.device) if is_normalized else nn.Identity()
         self.critic = Critic(*sizes, config.critic_layer_norm).to(self.device)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         log_alpha = torch.tensor(config.init_temperature, device=self.device).log()
@@ -76,6 +81,11 @@ class SACAgent:
         """Temperature, units of return per nat, a scalar tensor without gradient."""
         return self.log_alpha.detach().exp()
 
+    def observe(self, obs):
+        """Count an observation (O,) that the training environment gave; call it once for each."""
+        if self.config.normalize_observations:
+            self.actor.normalizer.update(obs)
+
     @torch.no_grad()
     def plan(self, obs, sample):
         """A chunk for one observation: sampled, or the mode of each action's Gaussian.
@@ -89,6 +99,7 @@ class SACAgent:
         """
         # A copy: matrix products may round differently on memory that is aligned differently.
         obs = torch.tensor(obs, dtype=torch.float32, device=self.device).unsqueeze(0)  # (1, O)
+        obs = self.actor.normalizer(obs)
         if sample:
             actions, _, logits = self.actor.sample(obs, self._noise(1, self.plan_generator))
         else:
@@ -132,6 +143,7 @@ class SACAgent:
         Returns:
             metrics.
         """
+        batch = self.normalized(batch)
         loss, metrics = self.critic_loss(batch, noise)
         descend("critic", loss)
         if actor_draws is not None:
@@ -142,6 +154,18 @@ class SACAgent:
         if moves_target:
             self._update_target()
         return metrics
+
+    def normalized(self, batch):
+        """A `replay_buffer.Batch` with all its observations normalised by today's statistics."""
+        normalize, reached = self.actor.normalizer, batch.reached
+        if reached is not None:
+            reached = self.normalized_states(reached)
+        return batch._replace(obs=normalize(batch.obs), next_obs=normalize(batch.next_obs), reached=reached)
+
+    def normalized_states(self, reached):
+        """As `normalized`, for `replay_buffer.OpenLoopStates`."""
+        normalize = self.actor.normalizer
+        return reached._replace(planned_at=normalize(reached.planned_at), obs=normalize(reached.obs))
 
     def actor_losses(self, batch, prefix_length, noise, confidence_noise):
         """Losses of an actor update by the name of their optimizer, all at the same weights; their metrics."""
@@ -250,6 +274,7 @@ class SACAgent:
 
         The same noise is drawn at every call. 16 draws: their error is a quarter of a single draw's.
         """
+        reached = self.normalized_states(reached)
         generator = torch.Generator(self.device).manual_seed(0)
         total = torch.zeros(len(reached.obs), device=self.device)
         for _ in range(num_draws):
@@ -290,9 +315,9 @@ class SACAgent:
             getattr(self, name).set_state(state[name].cpu())
 
     def is_finite(self):
-        """Whether all weights are numbers."""
-        parameters = (*self.actor.parameters(), *self.critic.parameters(), self.log_alpha)
-        return all(torch.isfinite(p).all() for p in parameters)
+        """Whether all weights and statistics are numbers."""
+        numbers = (*self.actor.parameters(), *self.actor.buffers(), *self.critic.parameters(), self.log_alpha)
+        return all(torch.isfinite(p).all() for p in numbers)
 
     def _descend(self, name, loss):
         optimizer = self.optimizers[name]

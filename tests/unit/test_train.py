@@ -29,6 +29,9 @@ class CountingAgent:
         self.num_updates, self.actor = 0, torch.nn.Identity()
         self.sizes = obs_size, action_size
 
+    def observe(self, obs):
+        pass
+
     def plan(self, obs, sample):
         actions = np.array([[0.1, 0], [0.2, 0], [0.3, 0]], np.float32)
         return Plan(actions, np.array([1.0, 0.9, 0.1], np.float32))
