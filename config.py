@@ -205,9 +205,13 @@ class Config:
         "chunking", 1.0, NON_NEGATIVE,
         "how much worse than replanning a planned step may be, as a multiple of what the critics disagree about, or "
         "of what the policy gives up for its randomness, whichever is more")
+    exploration_noise: str = flag(
+        "chunking", "ar1", Choice("ar1", "pink"),
+        "noise of sampled plans: ar1 is a sequence of its own in each plan; pink is one sequence per episode, with "
+        "power 1/f, that plans take their parts of, while the actor learns with independent noise", before="ar1")
     noise_correlation: float = flag(
         "chunking", 0.8, Number(float, 0, 0.999999),  # what is closer to 1 is 1 in float32
-        "correlation of the exploration noise of neighbouring actions of a plan, at the start; 0 is independent noise")
+        "correlation of the ar1 noise of neighbouring actions of a plan, at the start; 0 is independent noise")
     learnable_noise_correlation: bool = flag("chunking", True, SWITCH, "learn that correlation with the actor")
     windows: str = flag(
         "chunking", "any", Choice("any", "committed"),

@@ -29,6 +29,7 @@ import torch
 import video
 from agent import SACAgent, compilation, fast_path
 from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit
+from agent.pink_noise import PinkNoise
 from config import as_json, differing_flags
 from envs import CameraError, EnvError, make_env, max_episode_steps, random_state, rendering, set_random_state
 from errors import RunError, UsageError, report_errors
@@ -104,6 +105,10 @@ class Workspace:
         self.commit_rng = numpy_generator(cfg.seed, "commit")
         commit_rule = epsilon_commit(by_confidence(cfg.confidence_threshold), cfg.commit_epsilon, self.commit_rng)
         self.executor = ChunkExecutor(self.plan, commit_rule)
+        self.pink_noise = None
+        if cfg.exploration_noise == "pink":
+            rng = numpy_generator(cfg.seed, "exploration")
+            self.pink_noise = PinkNoise(max_episode_steps(self.env), cfg.chunk_size, self.action_size, rng)
         self.env.action_space.seed(cfg.seed)
 
     def make_replay_buffer(self):
@@ -206,6 +211,8 @@ class Workspace:
         self.episode_over = False
         self.episode_return, self.episode_length, self.episode_started = 0.0, 0, time.perf_counter()
         self.executor.reset()
+        if self.pink_noise:
+            self.pink_noise.reset()
         seed = None if self.step else self.config.seed
         self.obs = checked_reset(self.env, seed, f"step {self.step}")
         self.agent.observe(self.obs)
@@ -230,7 +237,8 @@ class Workspace:
         """The policy's plan; in the seed steps one random action, held for the whole chunk. obs (O,) -> Plan."""
         self.is_planned = self.step > self.config.num_seed_steps
         if self.is_planned:
-            return self.agent.plan(obs, sample=True)
+            noise = self.pink_noise.at(self.episode_length) if self.pink_noise else None
+            return self.agent.plan(obs, sample=True, noise=noise)
         h = self.config.chunk_size
         return Plan(np.tile(self.env.action_space.sample(), (h, 1)), np.ones(h, np.float32))
 
@@ -320,6 +328,8 @@ class Workspace:
             "commit": self.commit_rng.bit_generator.state,
             "rows": self.logger.num_rows(),
         }
+        if self.pink_noise:
+            state["exploration"] = self.pink_noise.rng.bit_generator.state
         self.checkpoints.save(self.step, state, self.buffer)
 
     def restore(self):
@@ -344,6 +354,8 @@ class Workspace:
             set_random_state(self.env, state["env"])
             self.buffer.rng.bit_generator.state = state["replay"]
             self.commit_rng.bit_generator.state = state["commit"]
+            if self.pink_noise:
+                self.pink_noise.rng.bit_generator.state = state["exploration"]
             then, rows = dict(state["conditions"]), state["rows"]
         check_csv(self.run_dir, self.step, rows)
         problems += [

@@ -32,6 +32,7 @@ class Actor(nn.Module):
         hidden_dim, hidden_depth: units per hidden layer, number of hidden layers.
         log_std_bounds: (low, high) of log sigma.
         noise_correlation: rho at the start, in [0, 1). 0 is independent noise; its gradient is 0, so it stays 0.
+            None is independent noise, without rho.
         learnable_noise_correlation: whether rho is a parameter.
     """
 
@@ -48,6 +49,7 @@ class Actor(nn.Module):
     ):
         super().__init__()
         self.chunk_size, self.action_size = chunk_size, action_size
+        self.is_correlated = chunk_size > 1 and noise_correlation is not None
         self.log_std_bounds = log_std_bounds
         self.mlp = MLP(obs_size, hidden_dim, hidden_depth, 2 * chunk_size * action_size)
         if chunk_size > 1:
@@ -55,6 +57,7 @@ class Actor(nn.Module):
             last = self.confidence.layers[-1]
             nn.init.zeros_(last.weight)
             nn.init.constant_(last.bias, math.log(INITIAL_CONFIDENCE / (1 - INITIAL_CONFIDENCE)))
+        if self.is_correlated:
             correlation = torch.tensor(noise_correlation)
             logit = (correlation.log() - (-correlation).log1p()).repeat(action_size)
             # The logit of 0 is not finite, as weights have to be; -100 is a correlation of 0 with gradient 0: it stays.
@@ -85,7 +88,7 @@ class Actor(nn.Module):
 
     def correlate(self, z):
         """Independent noise z (B, h, A) -> AR(1) noise e (B, h, A), standard normal at each step."""
-        if self.chunk_size == 1:
+        if not self.is_correlated:
             return z
         rho = self.noise_correlation()  # (A,)
         innovation = torch.sqrt(1 - rho * rho).expand(self.chunk_size - 1, -1)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from agent import confidence
-from agent.actor import Actor
+from agent.actor import Actor, squash
 from agent.chunking import Plan, executed_length
 from agent.critic import Critic
 from agent.normalizer import ObservationNormalizer
@@ -44,9 +44,10 @@ class SACAgent:
 
         torch.manual_seed(config.seed)
         sizes = (obs_size, action_size, config.chunk_size, config.hidden_dim, config.hidden_depth)
-        self.actor = Actor(
-            *sizes, config.actor_log_std_bounds, config.noise_correlation, config.learnable_noise_correlation
-        ).to(self.device)
+        correlation = config.noise_correlation if config.exploration_noise == "ar1" else None
+        self.actor = Actor(*sizes, config.actor_log_std_bounds, correlation, config.learnable_noise_correlation).to(
+            self.device
+        )
         # Part of the actor, so that policy.pt has the statistics. It is applied where observations enter: actor and
         # critics take normalised ones.
         is_normalized = config.normalize_observations
@@ -87,12 +88,13 @@ class SACAgent:
             self.actor.normalizer.update(obs)
 
     @torch.no_grad()
-    def plan(self, obs, sample):
+    def plan(self, obs, sample, noise=None):
         """A chunk for one observation: sampled, or the mode of each action's Gaussian.
 
         Args:
             obs: (O,) array.
             sample: False for evaluation; draws no random numbers then.
+            noise: of a sampled chunk, (h, A), standard normal at each step; None draws it.
 
         Returns:
             Plan of numpy arrays: actions (h, A) in [-1, 1], confidences (h,).
@@ -100,11 +102,13 @@ class SACAgent:
         # A copy: matrix products may round differently on memory that is aligned differently.
         obs = torch.tensor(obs, dtype=torch.float32, device=self.device).unsqueeze(0)  # (1, O)
         obs = self.actor.normalizer(obs)
-        if sample:
-            actions, _, logits = self.actor.sample(obs, self._noise(1, self.plan_generator))
-        else:
-            mean, _, logits = self.actor(obs)
+        mean, log_std, logits = self.actor(obs)
+        if not sample:
             actions = torch.tanh(mean)
+        elif noise is None:
+            actions, _ = squash(mean, log_std, self.actor.correlate(self._noise(1, self.plan_generator)))
+        else:
+            actions, _ = squash(mean, log_std, torch.tensor(noise, device=self.device).unsqueeze(0))
         return Plan(actions[0].cpu().numpy(), self._confidences(logits)[0].cpu().numpy())
 
     def update(self, batch):
@@ -258,15 +262,17 @@ class SACAgent:
         loss, label, is_at = confidence.cross_entropy(logits, advantage, j, delta)
         count = is_at.sum(0)
         mean, square = torch.stack([advantage.mean(0), advantage.square().mean(0)]) @ is_at / count  # (h - 1,)
-        return loss, {
+        metrics = {
             "confidence_loss": loss.detach(),
             "confidence_delta": delta,
             "confidence": torch.sigmoid(logits.detach()).mean(0),
             "label": label @ is_at / count,
             "advantage_mean": mean,
             "advantage_std": (square - mean * mean).clamp(min=0).sqrt(),
-            "noise_correlation": self.actor.noise_correlation().detach().mean(),
         }
+        if self.actor.is_correlated:
+            metrics["noise_correlation"] = self.actor.noise_correlation().detach().mean()
+        return loss, metrics
 
     @torch.no_grad()
     def predict_advantage(self, reached, num_draws=16):

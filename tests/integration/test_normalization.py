@@ -59,11 +59,13 @@ def test_each_observation_of_training_is_counted_once(workspace):
     assert all(torch.equal(saved[f"normalizer.{name}"], buffer) for name, buffer in found.items())
 
 
-def test_a_resumed_run_is_the_undisturbed_one(workspace, tmp_path):
-    whole = workspace(*PENDULUM)
+@pytest.mark.parametrize("flags", [[], ["--exploration_noise", "pink"]])
+def test_a_resumed_run_is_the_undisturbed_one(workspace, tmp_path, flags):
+    flags = [*PENDULUM, *flags]
+    whole = workspace(*flags)
     assert whole.train() == 0
     stop = []
-    run = workspace(*PENDULUM, stop=stop)
+    run = workspace(*flags, stop=stop)
     collect = run.collect
 
     def collect_and_stop():
@@ -73,7 +75,7 @@ def test_a_resumed_run_is_the_undisturbed_one(workspace, tmp_path):
 
     run.collect = collect_and_stop
     assert run.train() == 128 + signal.SIGTERM and run.step == 200
-    again = workspace(*PENDULUM, run_dir=run.run_dir)
+    again = workspace(*flags, run_dir=run.run_dir)
     assert again.train() == 0
     assert_equal(trajectory(tmp_path / again.run_dir), trajectory(tmp_path / whole.run_dir))
     assert again.agent.actor.normalizer.count == 503

@@ -11,6 +11,7 @@ import torch
 import train as train_module
 from agent import compilation, fast_path
 from agent.chunking import Plan
+from agent.pink_noise import PinkNoise
 from cli import parse_train_args
 from errors import UsageError
 from replay_buffer import ReplayBuffer
@@ -18,6 +19,7 @@ from storage.checkpoint import Checkpoints
 from tests.envs.scripted import episode_length
 from tests.helpers import SMALL, rows
 from train import Workspace, resolve
+from utils import numpy_generator
 
 STEPS = ["--env", "tests.envs.scripted:Scripted-v0", "--num_train_steps", 50, "--num_seed_steps", 20]
 
@@ -32,7 +34,7 @@ class CountingAgent:
     def observe(self, obs):
         pass
 
-    def plan(self, obs, sample):
+    def plan(self, obs, sample, noise=None):
         actions = np.array([[0.1, 0], [0.2, 0], [0.3, 0]], np.float32)
         return Plan(actions, np.array([1.0, 0.9, 0.1], np.float32))
 
@@ -209,6 +211,29 @@ def test_collection_executes_plans_and_replays_every_step(workspace, monkeypatch
             step += 1
     assert float(rows(f"{run.run_dir}/train.csv")[-1]["k"]) == 2
     assert float(rows(f"{run.run_dir}/eval.csv")[-1]["k"]) == 2
+
+
+def test_pink_noise_is_one_sequence_per_episode(workspace, monkeypatch):
+    """A plan made after t steps of an episode takes its entries from t on; each episode has its own, seed steps too."""
+    run = workspace("--exploration_noise", "pink", "--commit_epsilon", 0)
+    taken, plan = [], run.agent.plan
+
+    def recording_plan(obs, sample, noise=None):
+        if sample:  # an evaluation does not
+            taken.append(noise)
+        return plan(obs, sample)
+
+    monkeypatch.setattr(run.agent, "plan", recording_plan)
+    run.train()
+    noise = PinkNoise(np.inf, 3, 2, numpy_generator(1, "exploration"))
+    step, episode, expected = 0, 0, []
+    while step < 50:
+        episode += 1
+        noise.reset()
+        length = min(episode_length(episode), 50 - step)
+        expected += [noise.at(t) for t in range(0, length, 2) if step >= 20]  # plans of two executed steps
+        step += length
+    assert len(taken) == len(expected) and all((a == b).all() for a, b in zip(taken, expected, strict=True))
 
 
 @pytest.mark.parametrize(
