@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from fading_ages import FadingAges
 from utils import memory_limit
 
 # Confidence labels must be about the current policy, so open-loop states are drawn from the newest rows. Five episodes
@@ -59,12 +60,15 @@ class ReplayBuffer:
         committed_windows: whether windows also end where the executed plan ends.
         device: torch device of the batches.
         rng: numpy Generator that sampling draws from.
+        fading: weight the start of a window by max(0.9999^age, 0.1) instead of evenly, age in rows.
 
     Raises:
         ValueError: capacity is below h + MARGIN, or does not fit into this machine's memory.
     """
 
-    def __init__(self, obs_size, action_size, capacity, chunk_size, discount, committed_windows, device, rng):
+    def __init__(
+        self, obs_size, action_size, capacity, chunk_size, discount, committed_windows, device, rng, fading=False
+    ):
         if capacity < chunk_size + MARGIN:
             raise ValueError(f"a capacity of {capacity} is below chunk_size + {MARGIN} = {chunk_size + MARGIN}")
         size, limit = self.num_bytes(obs_size, action_size, capacity), memory_limit()
@@ -73,6 +77,7 @@ class ReplayBuffer:
         self.obs_size, self.action_size, self.capacity = obs_size, action_size, capacity
         self.chunk_size, self.committed_windows = chunk_size, committed_windows
         self.device, self.rng = torch.device(device), rng
+        self._ages = FadingAges() if fading else None
         self.rows = np.zeros((capacity, obs_size + action_size + 3), np.float32)
         self.num_rows = 0  # final rows so far; the next step is row number num_rows, at num_rows % capacity
         self.size = 0  # rows in use, the newest end mark included
@@ -126,7 +131,7 @@ class ReplayBuffer:
     def sample(self, batch_size):
         """Draw a `Batch` of B windows, for h > 1 with B / RECENT_SHARE open-loop states.
 
-        The start of a window is uniform over all steps, j uniform over 1..(steps left in the episode, at most h).
+        The start of a window is drawn from all steps, evenly or by age, j uniform over 1..(steps left in the episode, at most h).
         Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
         """
         h, obs_size, action_size = self.chunk_size, self.obs_size, self.action_size
@@ -162,16 +167,23 @@ class ReplayBuffer:
         )
 
     def _draw_windows(self, count):
-        """Rows of uniformly drawn steps, each with the h rows after it, (count, h + 1, O + A + 3).
+        """Rows of steps drawn evenly or by age, each with the h rows after it, (count, h + 1, O + A + 3).
 
         Draws of end marks are repeated.
         """
-        starts = self.rng.integers(self.size, size=count)
+        starts = self._draw_rows(count)
         rows = self._gather(starts, self._following)
         while (wrong := rows[:, 0, -1] < 1).any():
-            starts = self.rng.integers(self.size, size=count)
+            starts = self._draw_rows(count)
             rows[wrong] = self._gather(starts[wrong], self._following)
         return rows
+
+    def _draw_rows(self, count):
+        """Indices of rows in use, (count,)."""
+        if self._ages is None:
+            return self.rng.integers(self.size, size=count)
+        # Age 0 is the row before the next one to be written: all rows in use are of ages below size.
+        return (self.num_rows - 1 - self._ages.draw(self.rng, self.size, count)) % self.capacity
 
     def _sample_reached(self, count):
         h, obs_size = self.chunk_size, self.obs_size
