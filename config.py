@@ -236,6 +236,10 @@ class Config:
     target_entropy: float | None = flag(
         "SAC", None, FINITE,
         "entropy that the temperature aims at (default: minus the number of action dimensions)", "nats per step")
+    temperature_weighting: str = flag(
+        "SAC", "prefix", Choice("prefix", "step"),
+        "steps of a plan in the temperature's loss: those of a random prefix, so that early ones weigh most, or all "
+        "alike", before="prefix")
     actor_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, actor")
     actor_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, actor", nargs=("B1", "B2"))
     critic_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, critic")

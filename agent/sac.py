@@ -232,6 +232,8 @@ class SACAgent:
     def temperature_loss(self, log_prob, prefix_length):
         """alpha (-(1/j) sum_{i<=j} log pi(a_i | s) - target_entropy), mean (equation 18).
 
+        Over j, that weights early steps most. With `--temperature_weighting step` the mean is over all h steps alike.
+
         Args:
             log_prob: of a chunk drawn from the policy, without gradient, (B, h).
             prefix_length: j, (B,).
@@ -239,7 +241,9 @@ class SACAgent:
         Returns:
             loss, metrics.
         """
-        loss = self.log_alpha.exp() * (self._entropy(log_prob, prefix_length) - self.target_entropy)
+        is_by_prefix = self.config.temperature_weighting == "prefix"
+        entropy = self._entropy(log_prob, prefix_length) if is_by_prefix else -log_prob.mean()
+        loss = self.log_alpha.exp() * (entropy - self.target_entropy)
         return loss, {"alpha_loss": loss.detach()}
 
     def _entropy(self, log_prob, prefix_length):
