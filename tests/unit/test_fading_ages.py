@@ -50,6 +50,11 @@ def test_the_inverse_is_exact_at_the_borders(size):
         share = sums[a] / sums[-1]
         drawn = FadingAges().draw(Mass([share - 1e-9, share + 1e-9]), size, 2)
         assert drawn.tolist() == [a, a + 1]
+
+
+@pytest.mark.parametrize("size", [1, 3, 40_000, 285_173])
+def test_the_extreme_draws_stay_inside(size):
+    """At 285,173 the largest uniform number is rounded up to the sum of all weights."""
     assert FadingAges().draw(Mass([0.0, np.nextafter(1, 0)]), size, 2).tolist() == [0, size - 1]
 
 
