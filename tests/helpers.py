@@ -1,12 +1,13 @@
 """What tests of the commands share: running them in an empty folder, and reading what they left."""
 
 import csv
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+
+from tests.forked import run_script
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--hidden_dim", "32", "--batch_size", "16", "--no-save_video", "--no-log_save_tb"]
@@ -16,8 +17,7 @@ TIMING += tuple(f"share_{section}" for section in ("collect", "sample", "update"
 
 def train(cwd, *flags, **environment):
     """The finished process of `python train.py FLAGS` in the folder cwd."""
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, flags)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=os.environ | environment)
+    return run_script(ROOT / "train.py", *flags, cwd=cwd, **environment)
 
 
 def run_dir(cwd, *flags):

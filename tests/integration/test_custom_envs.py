@@ -3,12 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 
+from tests.forked import run_script
 from tests.helpers import ROOT, SMALL, rows, run_dir, train
 
 # As short as the tutorials have it: no render_mode, no render().
@@ -120,11 +119,9 @@ def test_code_in_a_run_directory_is_not_run(tmp_path):
     policy = torch.load(gift / "policy.pt", weights_only=True)
     policy["args"]["env"] = "exp.gift.tasks:Pendulum-v1"
     torch.save(policy, gift / "policy.pt")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     before = set(gift.iterdir())
-    for command in (["evaluate.py", "exp/gift", "--episodes", "1"], ["train.py", "--resume", "exp/gift"]):
-        script = [sys.executable, str(ROOT / command[0]), *command[1:]]
-        result = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    for script, *flags in (["evaluate.py", "exp/gift", "--episodes", "1"], ["train.py", "--resume", "exp/gift"]):
+        result = run_script(ROOT / script, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         assert result.returncode == 2 and result.stdout == ""
         (sentence,) = result.stderr.splitlines()
         assert "exp.gift.tasks is " in sentence and "code in run directories is not run" in sentence

@@ -17,6 +17,7 @@ from analysis import evaluation_file
 from config import Config
 from evaluate import parse_args, play_calibration
 from tests.envs.scripted import episode_return
+from tests.forked import run_script
 from tests.helpers import ROOT, SMALL, run_dir
 
 SCRIPTED = ["--env", "tests.envs.scripted:Scripted-v0", "--num_seed_steps", 20, "--chunk_size", 3, *SMALL]
@@ -34,8 +35,7 @@ def run(trained, tmp_path):
 
 
 def evaluate(*flags):
-    command = [sys.executable, str(ROOT / "evaluate.py"), *map(str, flags)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return run_script(ROOT / "evaluate.py", *flags, cwd=ROOT)
 
 
 def test_returns_of_a_scripted_run(run):

@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 
 import imageio.v2 as imageio
 import numpy as np
@@ -14,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from analysis import evaluation_file
 from analysis.curves import Curve, aggregate, csv_curves, draw, on_common_hours, run_curve
 from errors import UsageError
+from tests.forked import run_script
 from tests.helpers import ROOT
 
 
@@ -210,9 +209,7 @@ def test_rliable_agrees(statistic):
 
 
 def command(cwd, *flags):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "plot.py"), *map(str, flags)], cwd=cwd, capture_output=True, text=True, timeout=120
-    )
+    return run_script(ROOT / "plot.py", *flags, cwd=cwd)
 
 
 def test_the_command_writes_pictures_and_replaces_none(tmp_path, results, run):
