@@ -17,19 +17,20 @@ from scipy.stats import mannwhitneyu, spearmanr
 
 from agent.chunking import ChunkExecutor, Plan
 from analysis.statistics import error_bars, interval_text, mean_interval, mean_interval_name
+from analysis.style import COLOURS, GREY
 from envs.snapshot import reseed, restore, snapshot
 from errors import UsageError
 from replay_buffer import OpenLoopStates
 from rollout import check_finite, checked_reset, checked_step, episode_seed
 
-NUM_GROUPS = 10  # of pairs, by what was predicted
-NUM_REPEATS = 2  # halves
+NUM_GROUPS = 10  # of pairs, sorted by prediction or confidence
+NUM_REPEATS = 2  # of each pair of branches
 
 
 class Moment(NamedTuple):
-    """A state inside a plan: its next step may be executed, or not."""
+    """A state inside a plan, where its next step or a fresh plan may be executed."""
 
-    time: int  # of the episode
+    time: int  # steps since the reset
     obs: np.ndarray  # (O,)
     planned_at: np.ndarray  # (O,), where the plan was made
     steps: int  # j < h of it executed since
@@ -198,7 +199,10 @@ def _interval(values):
 
 
 def _auc(score, realised):
-    """P(score of a pair that gained > score of one that lost), mean over repeats; None if none gained or none lost."""
+    """P(score where the realised advantage is positive > score where it is negative), mean over repeats.
+
+    None if no advantage is positive, or none negative.
+    """
     values = []
     for scores, gains in zip(np.broadcast_to(score.T, realised.T.shape), realised.T, strict=True):
         gained, lost = scores[gains > 0], scores[gains < 0]
@@ -245,11 +249,11 @@ def draw(result):
         groups = result[name]["groups"]
         x = np.array([group[name] for group in groups])
         mean, low, high = ([group["realised"][part] for group in groups] for part in ("mean", "low", "high"))
-        axes.axhline(0, color="#777777", linewidth=1)
+        axes.axhline(0, color=GREY, linewidth=1)
         if name == "predicted":
-            axes.axline((0, 0), slope=1, color="#777777", linestyle=":", label="as predicted")
+            axes.axline((0, 0), slope=1, color=GREY, linestyle=":", label="as predicted")
         bars = error_bars(mean, low, high)
-        axes.errorbar(x, mean, bars, color="#0072B2", marker="o", linestyle="none", capsize=2)
+        axes.errorbar(x, mean, bars, color=COLOURS[0], marker="o", linestyle="none", capsize=2)
         auc = f"AUC {_number(result[name]['auc'])} (ceiling {_number(result['auc_ceiling'])})"
         axes.set(xlabel=f"{name}; {result['num_pairs']} pairs in ten groups", title=auc)
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Learning curves: one panel per task, one colour per setting, each seed and what they have in common."""
+"""Learning curves: one panel per task, one colour per setting, each seed and a statistic over seeds."""
 
 import csv
 import os
@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.statistics import seeds_interval, seeds_interval_name
+from analysis.style import COLOURS
 from errors import UsageError
 from storage.run_dir import read_flags
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")  # Okabe and Ito
 LABELS = {
     "steps": "simulator steps",
     "hours": "hours of training",
@@ -97,7 +97,7 @@ def csv_curves(path, x, y):
 
 
 def aggregate(curves, statistic):
-    """Seeds of one task and setting summed up where all of them have a value.
+    """A statistic over the seeds of one task and setting, at the steps that all of them have.
 
     Args:
         curves: list of Curve.
@@ -117,7 +117,7 @@ def aggregate(curves, statistic):
 
 
 def on_common_hours(curves):
-    """Curves over hours, which no two seeds share, read off at as many equal times up to the shortest run's end."""
+    """Curves over hours, interpolated at the same times, since seeds are evaluated at different ones."""
     times = np.linspace(0, min(curve.x[-1] for curve in curves), min(len(curve.x) for curve in curves) + 1)[1:]
     return [curve._replace(x=times, y=np.interp(times, curve.x, curve.y)) for curve in curves]
 
@@ -161,7 +161,7 @@ def draw(curves, statistic, x, y, references=(), levels=None):
 def _draw_published(panel, published, level, end):
     at, value = aggregate(published, "mean")[:2] if published else ([], [])
     if len(at) and at[0] <= end:
-        shown = np.append(at[at < end], end)  # no further: returns of later steps would set the scale
+        shown = np.append(at[at < end], end)  # returns of later steps would set the scale
         value = np.interp(shown, at, value, right=np.nan)
         panel.plot(shown, value, color="#888888", linestyle="--", label="published SAC")
     if level is not None:
@@ -173,7 +173,7 @@ def _draw_setting(panel, seeds, statistic, x, colour):
     if len(seeds) > 1:
         for seed in seeds:
             panel.plot(seed.x, seed.y, color=colour, linewidth=0.6, alpha=0.5)
-    # A line of one point, and the area around it, would not be seen.
+    # A line of one point, and the area around it, would be invisible.
     marker, edge = ("o", 3) if len(at) == 1 else (None, 0)
     panel.plot(at, value, color=colour, marker=marker, clip_on=False, label=f"{seeds[0].setting} ({len(seeds)})")
     panel.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=edge)

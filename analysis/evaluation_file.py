@@ -1,4 +1,4 @@
-"""The files of evaluate.py: their names, and the JSON file, written there and drawn once more by plot.py."""
+"""The files of evaluate.py: their names, and the JSON file that evaluate.py writes and plot.py draws."""
 
 import json
 
@@ -24,7 +24,7 @@ def write(output, result):
 
 
 def draw(paths):
-    """The picture of a sweep or a calibration once more, or that of the sweeps of several runs.
+    """The figure of a sweep or a calibration, or of the sweeps of several runs.
 
     Args:
         paths: of JSON files of evaluate.py.
@@ -57,7 +57,7 @@ def _read(path):
         if not isinstance(result["title"], str):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _not_ours(path) from error
+        raise _wrong_file(path) from error
     return result
 
 
@@ -67,10 +67,10 @@ def _figure(path, result):
     try:
         return (threshold_sweep if "rows" in result else calibration).draw(result)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise _not_ours(path) from error
+        raise _wrong_file(path) from error
 
 
-def _not_ours(path):
+def _wrong_file(path):
     return UsageError(f"{path} is not a JSON file of evaluate.py --sweep or --calibration")
 
 

@@ -22,7 +22,7 @@ from storage.files import check_writable, json_bytes, write_atomically
 
 
 class ByHalf(gym.Wrapper):
-    """Sums up the rewards of each half of the turn: gusty, calm."""
+    """Sums the rewards of each half of the period: gusty, calm."""
 
     returns = (0.0, 0.0)
 
@@ -35,7 +35,7 @@ class ByHalf(gym.Wrapper):
 
 
 def halves(run_dir, episodes):
-    """{lengths: mean return of an episode's gusty half and of its calm half}."""
+    """{commit rule: [mean return in the gusty half, in the calm half]}, per episode."""
     agent, config, _ = load_run(run_dir)
     seeds = [episode_seed(0, episode) for episode in range(episodes)]
     rules = {f"fixed {k}": lambda plan, k=k: k for k in range(1, config.chunk_size + 1)}

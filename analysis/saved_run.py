@@ -1,4 +1,4 @@
-"""A run that train.py left behind, as an agent that can play."""
+"""The agent of a run directory, ready to play."""
 
 from typing import NamedTuple
 

@@ -1,6 +1,6 @@
-"""Means and their intervals, and what each interval is called where it is printed or drawn.
+"""Means, their intervals, and the names of the intervals.
 
-How far an interval can be trusted depends on the number of values n:
+Which interval is used depends on the number of values n:
 
     n >= 10         95% percentile bootstrap of the statistic
     n in 2..9       episodes, pairs of branches, paired gains: 95% interval of Student's t for the mean. It assumes
@@ -8,7 +8,7 @@ How far an interval can be trusted depends on the number of values n:
                     seeds of a learning curve or of a sweep: the range of the seeds. It claims no coverage
     n = 1           none: NaN here, null in JSON
 
-A bootstrap of three values is their range under another name; so few are never bootstrapped.
+Few values are never bootstrapped: the 95% percentile interval of three values is their range.
 """
 
 import math
@@ -50,7 +50,7 @@ def mean_interval(values):
 
 
 def mean_interval_name(n):
-    """What `mean_interval` gives for n values; empty for one."""
+    """The name of the interval of `mean_interval` for n values; empty for one."""
     if n == 1:
         return ""
     return "95% bootstrap interval" if n >= FEW else "95% t interval"
@@ -77,7 +77,7 @@ def seeds_interval(values, statistic="mean"):
 
 
 def seeds_interval_name(n):
-    """What `seeds_interval` gives for n seeds; empty for one."""
+    """The name of the interval of `seeds_interval` for n seeds; empty for one."""
     if n == 1:
         return ""
     return f"95% bootstrap interval over {n} seeds" if n >= FEW else f"range of {n} seeds"
@@ -95,7 +95,7 @@ def error_bars(value, low, high):
 
 
 def summary(returns, lengths):
-    """What is reported of some episodes.
+    """The report of some episodes.
 
     Args:
         returns: of each episode.

@@ -1,10 +1,13 @@
-"""How figures are written."""
+"""Colours of figures, and how figures are written."""
 
 import io
 
 from storage.files import write_atomically
 
 ENDINGS = (".png", ".svg")
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+GREY = "#777777"
 
 
 def save_figure(figure, output):
@@ -17,7 +20,7 @@ def save_figure(figure, output):
 
     # By default an SVG file holds the time, and names that are drawn at random.
     for ending, metadata in zip(ENDINGS, ({}, {"Date": None}), strict=True):
-        picture = io.BytesIO()
+        image = io.BytesIO()
         with rc_context({"svg.hashsalt": "figure"}):
-            figure.savefig(picture, format=ending[1:], dpi=150, metadata=metadata)
-        write_atomically(f"{output}{ending}", picture.getvalue())
+            figure.savefig(image, format=ending[1:], dpi=150, metadata=metadata)
+        write_atomically(f"{output}{ending}", image.getvalue())

@@ -1,4 +1,4 @@
-"""Pictures of what TensorBoard shows of some runs.
+"""Screenshots of TensorBoard.
 
 python -m analysis.tensorboard_pages exp          exp/plots/tensorboard.png, -histograms.png and -hparams.png
 
@@ -29,12 +29,12 @@ PAGES = {  # what a file's name ends in: the page
     "-hparams": "hparams",
 }
 DEFAULT_OUTPUT = "exp/plots/tensorboard"
-SIZE = "1470,1000"  # three charts abreast
-LOAD_SECONDS, PAGE_SECONDS = 60, 180  # slow machines
+SIZE = "1470,1000"  # pixels: three charts side by side
+LOAD_SECONDS, PAGE_SECONDS = 60, 180  # enough for slow machines
 
 
 def logged(url):
-    """{"scalars": ..., "histograms": ..., "hparams": ...}: what TensorBoard has read of each, false where nothing.
+    """{"scalars": ..., "histograms": ..., "hparams": ...}: what TensorBoard has read of each, empty if nothing.
 
     Raises:
         RunError: it does not answer.
@@ -52,26 +52,26 @@ def logged(url):
     return found | {"hparams": ask("hparams/experiment", b"{}").get("hparamInfos")}
 
 
-def photograph(browser, url, path):
-    """The page as a PNG.
+def screenshot(browser, url, path):
+    """Write a page as a PNG file.
 
     Raises:
-        RunError: the browser leaves none.
+        RunError: the browser writes no image, or the file cannot be written.
     """
     with tempfile.TemporaryDirectory() as profile:
         command = [browser, "--headless=new", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
         command += ["--no-sandbox"] * (os.name == "posix" and os.geteuid() == 0)  # as root it does not start without
         command += [f"--window-size={SIZE}", "--virtual-time-budget=20000", f"--timeout={PAGE_SECONDS * 1000}"]
-        picture = os.path.join(profile, "page.png")
+        scratch = os.path.join(profile, "page.png")
         try:
-            subprocess.run([*command, f"--screenshot={picture}", url], capture_output=True, timeout=PAGE_SECONDS)
-            Image.open(picture).convert("RGB").quantize(128).save(path, optimize=True)
+            subprocess.run([*command, f"--screenshot={scratch}", url], capture_output=True, timeout=PAGE_SECONDS)
+            Image.open(scratch).convert("RGB").quantize(128).save(path, optimize=True)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise RunError(f"{browser} took no picture of {url} that could be written to {path}") from error
+            raise RunError(f"{browser} took no screenshot of {url} that could be written to {path}") from error
 
 
 def run(args):
-    """Start TensorBoard, wait until it has read everything, take the pictures.
+    """Start TensorBoard, wait until it has read the logs, write the screenshots.
 
     Raises:
         UsageError: the browser is missing, or something is not in the logs.
@@ -95,7 +95,7 @@ def run(args):
                 time.sleep(0.5)
             check_writable(f"{args.output}.png")
             for ending, page in PAGES.items():
-                photograph(browser, f"{url}#{page}", f"{args.output}{ending}.png")
+                screenshot(browser, f"{url}#{page}", f"{args.output}{ending}.png")
                 print(f"wrote {args.output}{ending}.png")
         finally:
             server.terminate()
@@ -103,7 +103,7 @@ def run(args):
 
 def main():
     """The command line; every error is one sentence."""
-    parser = Parser(description="Take pictures of TensorBoard.")
+    parser = Parser(description="Screenshots of TensorBoard.")
     parser.add_argument("log_dir", metavar="DIR", help="exp, or one run")
     parser.add_argument(
         "--output",

@@ -1,7 +1,7 @@
-"""Threshold sweep: return against mean executed length k, to see what the learned confidences are worth.
+"""Threshold sweep: return against mean executed length k, with the learned confidences and with controls.
 
-Each threshold has a control of its own: the lengths that it led to, in random order. It replans as often; only *when*
-is left to chance. If it returns as much, the confidences carry no information.
+The control of each threshold executes the lengths that the threshold led to, in random order. It replans as often,
+but at random times. If its return is as high, the confidences carry no information.
 """
 
 import numpy as np
@@ -17,16 +17,16 @@ from analysis.statistics import (
     seeds_interval_name,
     summary,
 )
+from analysis.style import COLOURS, GREY
 from errors import UsageError
 from rollout import play
 
 THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(11))
 APART = 0.03  # kinds in the picture, in units of k
-# Okabe and Ito's colours, told apart by colour-blind readers too.
 STYLES = {
-    "fixed": {"color": "#777777", "marker": "s", "label": "fixed length"},
-    "confidence": {"color": "#0072B2", "marker": "o", "label": "by confidence"},
-    "shuffled": {"color": "#D55E00", "marker": "x", "label": "the same lengths, shuffled"},
+    "fixed": {"color": GREY, "marker": "s", "label": "fixed length"},
+    "confidence": {"color": COLOURS[0], "marker": "o", "label": "by confidence"},
+    "shuffled": {"color": COLOURS[1], "marker": "x", "label": "the same lengths, shuffled"},
 }
 
 
@@ -46,7 +46,7 @@ def rows(agent, env, seeds, chunk_size, sample=False):
     for threshold in THRESHOLDS:
         learned, lengths = row("confidence", threshold, by_confidence(threshold))
         yield learned
-        if len(set(np.concatenate(lengths))) > 1:  # else they are fixed, and the control would be the same
+        if len(set(np.concatenate(lengths))) > 1:  # else shuffling changes nothing
             yield row("shuffled", threshold, shuffled(np.concatenate(lengths)))[0]
 
 
