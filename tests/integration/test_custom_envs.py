@@ -82,7 +82,8 @@ def test_its_own_exception_keeps_the_traceback(line):
 
 def test_an_environment_without_end_does_not_hang(line):
     cwd, environment = line(limit=None)
-    result = train(cwd, "--env", "line:Line-v0", *FLAGS, *SMALL, "--hidden_depth", 1, **environment)
+    quick = ["--hidden_depth", 1, "--chunk_size", 50, "--confidence_threshold", 0]  # one plan per 50 steps
+    result = train(cwd, "--env", "line:Line-v0", *FLAGS, *SMALL, *quick, **environment)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
         "train.py: error: evaluation at step 60: line:Line-v0: an episode has not ended after 100,000 steps; "

@@ -12,7 +12,7 @@ from tests.helpers import ROOT, train
 
 PAGES = ["README.md", "docs/runs.md", "docs/evaluation.md", "docs/clusters.md"]
 SHORT = "--num_train_steps 300 --num_seed_steps 100 --eval_frequency 300 --num_eval_episodes 1 --action_repeat 25"
-SHORT += " --hidden_dim 16 --batch_size 16 --replay_buffer_capacity 1000 --video_size 64 --video_fps 2"
+SHORT += " --hidden_dim 16 --batch_size 16 --replay_buffer_capacity 1000 --no-save_video"
 SHORTER = {  # appended by what the command contains, the first that fits; None leaves it out
     "--ray": None,  # a cluster; test_ray.py has one
     "tensorboard": None,  # serves until it is stopped

@@ -170,10 +170,10 @@ def test_evaluation_does_not_touch_training(tmp_path):
 def test_runs_started_at_once_do_not_share_a_directory(tmp_path):
     flags = ["--env", "tests.envs.scripted:Scripted-v0", "--num_train_steps", "30", "--num_seed_steps", "30", *SMALL]
     command = [sys.executable, str(ROOT / "train.py"), *flags]
-    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(3)]
-    assert [p.wait(timeout=120) for p in processes] == [0, 0, 0]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [p.wait(timeout=120) for p in processes] == [0, 0]
     directories = list(tmp_path.glob("exp/*"))
-    assert len(directories) == 3
+    assert len(directories) == 2
     assert all((d / "policy.pt").exists() and len(rows(d / "eval.csv")) == 1 for d in directories)
 
 
@@ -237,7 +237,8 @@ def test_the_renderer_is_chosen_before_dm_control_is_loaded(tmp_path, renderer):
     (tmp_path / "sitecustomize.py").write_text(WATCH)
     environment = {"PYTHONPATH": str(tmp_path), "WATCHED": str(tmp_path / "watched"), "MUJOCO_GL": ""}
     flags = ["--env", "cheetah_run", "--num_train_steps", 10, "--num_seed_steps", 10, "--num_eval_episodes", 1]
-    result = train(tmp_path, *flags, *SMALL, "--save_video", **environment)
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, flags), *SMALL, "--save_video"]  # a fresh interpreter
+    result = subprocess.run(command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True)
     assert result.returncode == 0 and result.stderr == ""
     *probes, run = (tmp_path / "watched").read_text().split()  # a probe is a process that tries one renderer
     assert run == probes[-1] != "disabled"
