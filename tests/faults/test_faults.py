@@ -1,4 +1,4 @@
-"""Everything that can go wrong with a run: real processes, real signals, real limits."""
+"""Kills, signals, full disks and damaged files: real processes, signals and limits."""
 
 import json
 import os
@@ -254,7 +254,7 @@ def checkpoint_steps_of(files):
 
 
 @posix
-def test_a_damaged_checkpoint_costs_a_warning(interrupted, undisturbed):
+def test_a_damaged_checkpoint_gives_a_warning(interrupted, undisturbed):
     directory = the_run(interrupted)
     newest = max(directory.glob("checkpoints/*.checkpoint"))
     newest.write_bytes(newest.read_bytes()[:-10])
@@ -266,7 +266,7 @@ def test_a_damaged_checkpoint_costs_a_warning(interrupted, undisturbed):
 
 @posix
 def test_csv_files_that_lost_rows_or_are_damaged(interrupted):
-    """Damaged ones are refused before anything changes; lost rows are said, the rest goes on."""
+    """Damaged ones are refused before anything changes; lost rows give a warning and the run goes on."""
     directory = the_run(interrupted)
     whole = (directory / "train.csv").read_bytes()
     (directory / "train.csv").write_bytes(b"\xff\x00\n" + whole)
@@ -369,7 +369,7 @@ def test_a_checkpoint_of_a_gpu_loads_on_a_cpu(interrupted):
     assert "device was cuda and is cpu: the run will not continue bit for bit" in warning
 
 
-def test_another_number_of_threads_is_said(tmp_path):
+def test_another_number_of_threads_gives_a_warning(tmp_path):
     flags = [*PENDULUM, "--num_train_steps", 400, "--eval_frequency", 400]
     assert train(tmp_path, *flags).returncode == 0
     result = train(tmp_path, *flags, "--resume", "auto", "--num_train_steps", 600, "--num_threads", 2)
@@ -461,7 +461,7 @@ def test_the_second_run_on_a_directory_is_refused(tmp_path, undisturbed):
 
 
 @posix
-def test_a_reader_that_leaves_does_not_stop_the_run(tmp_path, undisturbed):
+def test_a_closed_stdout_does_not_stop_the_run(tmp_path, undisturbed):
     process = start(tmp_path, *RESUMED)
     process.stdout.readline()
     process.stdout.close()
@@ -473,18 +473,18 @@ FFMPEG = """#!{python}
 import os, sys
 if "/video/" not in sys.argv[-1]:  # not a video of the run
     os.execv({real!r}, [{real!r}, *sys.argv[1:]])
-sys.stdin.buffer.read({eaten})
+sys.stdin.buffer.read({bytes_read})
 """
 
 
 @posix
-@pytest.mark.parametrize("eaten", [0, 20_000, 10_000_000])
-def test_an_ffmpeg_that_dies_costs_the_video(tmp_path, eaten):
+@pytest.mark.parametrize("bytes_read", [0, 20_000, 10_000_000])
+def test_an_ffmpeg_that_fails_costs_the_video_alone(tmp_path, bytes_read):
     """At once, in mid-video, or without having written anything at the end."""
     import imageio_ffmpeg
 
     stub = tmp_path / "ffmpeg"
-    stub.write_text(FFMPEG.format(python=sys.executable, real=imageio_ffmpeg.get_ffmpeg_exe(), eaten=eaten))
+    stub.write_text(FFMPEG.format(python=sys.executable, real=imageio_ffmpeg.get_ffmpeg_exe(), bytes_read=bytes_read))
     stub.chmod(0o755)
     cwd = tmp_path / "cwd"
     cwd.mkdir()

@@ -62,7 +62,7 @@ def test_results_are_those_of_the_runs(finished):
     assert "median" in result.stdout.splitlines()[-1]
 
 
-def test_what_has_finished_is_not_run_again(finished):
+def test_finished_runs_are_not_run_again(finished):
     cwd, _ = finished
     before = {path: path.stat().st_mtime_ns for path in cwd.glob("exp/*/*") if path.is_file()}
     assert len([path for path in before if path.suffix == ".log"]) == 4
@@ -78,7 +78,7 @@ def test_what_has_finished_is_not_run_again(finished):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_an_interrupted_benchmark_goes_on_where_it_was(tmp_path, finished):
+def test_an_interrupted_benchmark_continues(tmp_path, finished):
     process = subprocess.Popen(
         benchmark_command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -132,7 +132,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
 
 
 def test_a_run_that_ends_early_with_status_0_has_failed(tmp_path):
-    """A library may end the process."""
+    """As a library does that calls os._exit."""
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "quitter.py").write_text(QUITTER)
     flags = ["--name", "b", "--envs", "quitter:Quitter-v0", "--seeds", "1", "--set", f"s: {COMMON}"]
@@ -196,7 +196,7 @@ def test_a_misspelled_environment_is_refused_before_anything_runs(tmp_path, name
     assert os.listdir(tmp_path) == []
 
 
-def test_spaces_between_environments_mean_nothing():
+def test_spaces_between_environments_are_ignored():
     _, runs, _, _ = parse_command_line([*FLAGS, "--envs", "Pendulum-v1, cheetah_run ", "--seeds", "1"])
     assert [run.env for run in runs] == ["Pendulum-v1", "Pendulum-v1", "cheetah_run", "cheetah_run"]
 

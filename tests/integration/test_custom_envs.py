@@ -48,7 +48,7 @@ def line(tmp_path):
     return write
 
 
-def test_the_default_flags_train_on_it_without_video(line):
+def test_the_default_flags_train_without_video(line):
     cwd, environment = line()
     result = train(cwd, "--env", "line:Line-v0", *FLAGS, "--batch_size", 16, **environment)
     assert result.returncode == 0, result.stderr
@@ -60,7 +60,7 @@ def test_the_default_flags_train_on_it_without_video(line):
     assert [row["return"] for row in rows(directory / "train.csv")] == ["20.0"] * 3
 
 
-def test_a_result_of_a_wrong_make_ends_the_run_with_one_sentence(line):
+def test_a_result_of_a_wrong_type_ends_the_run_with_one_sentence(line):
     cwd, environment = line(returned="None")
     result = train(cwd, "--env", "line:Line-v0", *FLAGS, *SMALL, **environment)
     assert result.returncode == 1
@@ -70,7 +70,7 @@ def test_a_result_of_a_wrong_make_ends_the_run_with_one_sentence(line):
     assert "Traceback" not in result.stderr
 
 
-def test_its_own_exception_keeps_the_traceback(line):
+def test_an_exception_of_the_environment_keeps_its_traceback(line):
     cwd, environment = line(fault="missing()")
     result = train(cwd, "--env", "line:Line-v0", *FLAGS, *SMALL, **environment)
     assert result.returncode == 1
@@ -111,19 +111,19 @@ def test_a_module_that_cannot_be_imported_says_why(tmp_path, text, why):
 
 def test_code_in_a_run_directory_is_not_run(tmp_path):
     """Neither where it is played nor where it is continued."""
-    gift = run_dir(tmp_path, "--env", "Pendulum-v1", *FLAGS, *SMALL, "--checkpoint_frequency", 10)
-    gift = shutil.move(gift, tmp_path / "exp" / "gift")
-    (gift / "tasks.py").write_text("open('was_run', 'w')")
-    record = json.loads((gift / "args.json").read_text())
-    record["args"]["env"] = "exp.gift.tasks:Pendulum-v1"
-    (gift / "args.json").write_text(json.dumps(record))
-    policy = torch.load(gift / "policy.pt", weights_only=True)
-    policy["args"]["env"] = "exp.gift.tasks:Pendulum-v1"
-    torch.save(policy, gift / "policy.pt")
-    before = set(gift.iterdir())
-    for script, *flags in (["evaluate.py", "exp/gift", "--episodes", "1"], ["train.py", "--resume", "exp/gift"]):
+    shared = run_dir(tmp_path, "--env", "Pendulum-v1", *FLAGS, *SMALL, "--checkpoint_frequency", 10)
+    shared = shutil.move(shared, tmp_path / "exp" / "shared")
+    (shared / "tasks.py").write_text("open('was_run', 'w')")
+    record = json.loads((shared / "args.json").read_text())
+    record["args"]["env"] = "exp.shared.tasks:Pendulum-v1"
+    (shared / "args.json").write_text(json.dumps(record))
+    policy = torch.load(shared / "policy.pt", weights_only=True)
+    policy["args"]["env"] = "exp.shared.tasks:Pendulum-v1"
+    torch.save(policy, shared / "policy.pt")
+    before = set(shared.iterdir())
+    for script, *flags in (["evaluate.py", "exp/shared", "--episodes", "1"], ["train.py", "--resume", "exp/shared"]):
         result = run_script(ROOT / script, *flags, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         assert result.returncode == 2 and result.stdout == ""
         (sentence,) = result.stderr.splitlines()
-        assert "exp.gift.tasks is " in sentence and "code in run directories is not run" in sentence
-        assert not (tmp_path / "was_run").exists() and set(gift.iterdir()) == before
+        assert "exp.shared.tasks is " in sentence and "code in run directories is not run" in sentence
+        assert not (tmp_path / "was_run").exists() and set(shared.iterdir()) == before

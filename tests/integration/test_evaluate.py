@@ -80,7 +80,7 @@ def cheetah(tmp_path_factory):
 
 
 def test_cameras_and_frames_per_second(cheetah, tmp_path, renderer):
-    """An episode takes 10 s, whatever the frames a second."""
+    """An episode takes 10 s, whatever the frames per second."""
     first = {}
     for name, fps, flags in (
         ("side", 2, []),
@@ -105,7 +105,7 @@ def test_cameras_and_frames_per_second(cheetah, tmp_path, renderer):
         (["--video_fps", "101"], "--video_fps: 101 frames per second are more than the 100 steps per second"),
     ],
 )
-def test_what_cannot_be_recorded_is_said(cheetah, flags, sentence):
+def test_a_bad_video_flag_is_refused(cheetah, flags, sentence):
     before = sorted(os.listdir(cheetah))
     result = evaluate(cheetah, "--episodes", 1, "--video", *flags)
     assert result.returncode == 2 and result.stdout == ""
@@ -124,13 +124,13 @@ def test_a_sweep(run):
     lines = result.stdout.splitlines()
     assert len(lines) == len(rows) + 5
     assert lines[-3:] == [f"wrote {run}/sweep.{ending}" for ending in ("json", "png", "svg")]
-    picture = imageio.imread(run / "sweep.png")
-    assert picture.shape[0] > 400 and picture.std() > 10
+    image = imageio.imread(run / "sweep.png")
+    assert image.shape[0] > 400 and image.std() > 10
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT")
 def test_an_interrupted_sweep_keeps_its_rows(run):
-    """And its picture can be drawn from them."""
+    """And its figure can be drawn from them."""
     command = [sys.executable, str(ROOT / "evaluate.py"), str(run), "--sweep", "--episodes", "300"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "fixed 2" not in process.stdout.readline():
@@ -144,7 +144,7 @@ def test_an_interrupted_sweep_keeps_its_rows(run):
     evaluation_file.draw([str(run / "sweep.json")])
 
 
-def test_the_same_command_twice_takes_the_next_name_and_what_was_named_is_not_replaced(run):
+def test_default_names_are_numbered_and_named_files_are_not_replaced(run):
     for name in ("evaluation.json", "evaluation-2.json"):
         result = evaluate(run, "--episodes", 1)
         assert result.returncode == 0 and result.stdout.splitlines()[-1] == f"wrote {run}/{name}"
@@ -166,7 +166,7 @@ def test_where_nothing_can_be_written_nothing_is_played(run, monkeypatch):
         assert result.stderr.count("\n") == 1 and f"cannot write {output}.json" in result.stderr
 
 
-def test_what_is_not_finite_leaves_no_file(tmp_path):
+def test_a_reward_that_is_not_finite_keeps_the_episodes_before(tmp_path):
     """The environment breaks in its third episode: the first two are kept."""
     flags = ["--env", "tests.envs.faulty:Faulty-reward-v0", "--num_train_steps", 60, "--num_seed_steps", 60]
     run = run_dir(tmp_path, *flags, "--eval_frequency", 60, "--num_eval_episodes", 1, *SMALL)
@@ -216,7 +216,7 @@ def unfinished(run):
         (another_version, "--confidence_margin is missing"),
     ],
 )
-def test_what_cannot_be_evaluated_is_said(run, damage, sentence):
+def test_a_damaged_run_is_refused(run, damage, sentence):
     damage(run)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     result = evaluate(run, "--episodes", 1)

@@ -122,7 +122,7 @@ def test_what_cannot_be_compiled_stays_eager(make_agent, make_batches):
         assert torch.equal(p, q)
 
 
-def test_it_pays_on_a_cpu_with_a_compiler_for_a_long_run(make_agent, monkeypatch):
+def test_auto_compiles_long_runs_on_a_cpu_with_a_compiler(make_agent, monkeypatch):
     def pays(device, compiler, *flags):
         monkeypatch.setattr(compilation, "has_compiler", lambda: compiler)
         return compilation.pays(make_agent(1, 1, *flags).config, torch.device(device))

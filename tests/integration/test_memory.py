@@ -1,4 +1,4 @@
-"""Updates must leave nothing behind: a run of a million of them has to fit into a laptop."""
+"""Updates must not leak memory: a run has a million of them."""
 
 import os
 
@@ -18,7 +18,7 @@ def resident_bytes():
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads /proc")
 @pytest.mark.parametrize("path", ["reference", "fast", "compiled"])
-def test_2000_updates_hold_their_memory(make_agent, make_batches, path):
+def test_2000_updates_do_not_leak_memory(make_agent, make_batches, path):
     if path == "compiled" and not has_compiler():
         pytest.skip("there is no C++ compiler")
     agent = make_agent(4, 2)

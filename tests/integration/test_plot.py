@@ -20,7 +20,7 @@ def curves(*ys, x=(10, 20)):
     return [Curve("t", "s", str(i), np.array(x), np.array(y)) for i, y in enumerate(ys)]
 
 
-def test_few_seeds_have_their_range():
+def test_the_interval_of_few_seeds_is_their_range():
     x, value, low, high = aggregate(curves(*[(v, 10 * v) for v in (1.0, 2.0, 6.0, 11.0)]), "mean")
     assert x.tolist() == [10, 20] and value == pytest.approx([5.0, 50.0])
     assert low.tolist() == [1, 10] and high.tolist() == [11, 110]
@@ -43,7 +43,7 @@ def test_one_seed_has_no_interval():
     assert value.tolist() == [1.0, 2.0] and np.isnan([low, high]).all()
 
 
-def test_only_steps_that_all_seeds_have_count():
+def test_seeds_are_averaged_at_their_common_steps():
     long, short = curves((1.0, 2.0, 3.0), x=(10, 20, 30)) + curves((5.0, 7.0), x=(20, 30))
     x, value, *_ = aggregate([long, short], "mean")
     assert x.tolist() == [20, 30] and value.tolist() == [3.5, 5.0]
@@ -103,7 +103,7 @@ def test_curves_of_a_benchmark(results):
     assert found[1].setting == "plain" and found[1].y.tolist() == [12.0, 22.0, 32.0]
 
 
-def test_hours_are_read_off_at_equal_times():
+def test_hours_are_interpolated_at_equal_times():
     slow, fast = curves((0.0, 10.0), x=(0.0, 2.0)) + curves((0.0, 40.0), x=(0.0, 4.0))
     found = on_common_hours([slow, fast])
     assert [curve.x.tolist() for curve in found] == [[1.0, 2.0]] * 2
@@ -141,19 +141,19 @@ def test_a_single_evaluation_is_a_dot_with_its_interval(x):
     figure.legends[0].remove()
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    picture = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+    image = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
 
-    def ink(value):
-        """How blue it is there."""
+    def blue_at(value):
+        """Blue less red at a return."""
         column, row = np.round(panel.transData.transform((10, value))).astype(int)
-        red, _, blue = picture[len(picture) - 1 - row, column]
+        red, _, blue = image[len(image) - 1 - row, column]
         return blue - red
 
-    assert ink(4) > 150  # the mean
-    assert ink(1) < ink(2.5) < ink(4) > ink(6.5) > ink(7.5) and min(ink(2.5), ink(6.5)) > 20
+    assert blue_at(4) > 150  # the mean
+    assert blue_at(1) < blue_at(2.5) < blue_at(4) > blue_at(6.5) > blue_at(7.5) and min(blue_at(2.5), blue_at(6.5)) > 20
 
 
-def test_the_axis_says_hours_and_not_thousandths_of_them():
+def test_the_axis_has_hours_without_metric_prefixes():
     for x in ("hours", "steps"):
         (panel,) = draw(curves((1.0, 2.0, 3.0), x=(0.01, 0.02, 0.03)), "mean", x, "return").axes
         FigureCanvasAgg(panel.figure).draw()
@@ -212,11 +212,11 @@ def command(cwd, *flags):
     return run_script(ROOT / "plot.py", *flags, cwd=cwd)
 
 
-def test_the_command_writes_pictures_and_replaces_none(tmp_path, results, run):
+def test_the_command_writes_figures_and_replaces_none(tmp_path, results, run):
     result = command(tmp_path, results, run, "--statistic", "iqm", "--output", "figures/a")
     assert result.returncode == 0, result.stderr
-    picture = imageio.imread(tmp_path / "figures" / "a.png")
-    assert picture.shape[1] > 800 and picture.std() > 10
+    image = imageio.imread(tmp_path / "figures" / "a.png")
+    assert image.shape[1] > 800 and image.std() > 10
     assert (tmp_path / "figures" / "a.svg").read_text().startswith("<?xml")
     before = (tmp_path / "figures" / "a.png").read_bytes()
     result = command(tmp_path, run, "--output", "figures/a")
@@ -226,7 +226,7 @@ def test_the_command_writes_pictures_and_replaces_none(tmp_path, results, run):
     assert (tmp_path / "figures" / "a.png").read_bytes() != before
 
 
-def test_the_picture_of_a_sweep(tmp_path):
+def test_the_figure_of_a_sweep(tmp_path):
     rows = [
         {"kind": kind, "setting": k, "k": k, "return": 10.0 * k, "return_low": 9.0 * k, "return_high": 12.0 * k}
         for kind in ("fixed", "confidence", "shuffled")
@@ -238,14 +238,14 @@ def test_the_picture_of_a_sweep(tmp_path):
     assert imageio.imread(tmp_path / "b.png").std() > 10 and "mine, step 7" in (tmp_path / "b.svg").read_text()
 
 
-def test_the_same_picture_is_the_same_file(tmp_path, results):
+def test_the_same_figure_is_the_same_file(tmp_path, results):
     for name in "ab":
         assert command(tmp_path, results, "--output", name).returncode == 0
     for ending in ("png", "svg"):
         assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
 
 
-def test_the_picture_of_several_sweeps(tmp_path):
+def test_the_figure_of_several_sweeps(tmp_path):
     for run, value in ((1, 10.0), (2, 14.0)):
         rows = [
             {"kind": kind, "setting": 0.5, "k": 2, "return": value, "return_low": 9.0, "return_high": 15.0}
@@ -277,14 +277,14 @@ def test_the_picture_of_several_sweeps(tmp_path):
         (lambda d: d / "eval.csv", ["a.json"], "JSON files and curves are different pictures"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_plotted_is_said(tmp_path, results, make, flags, sentence):
+def test_what_cannot_be_plotted_is_refused(tmp_path, results, make, flags, sentence):
     result = command(tmp_path, make(tmp_path), *flags)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert sentence in result.stderr
     assert not (tmp_path / "exp").exists()
 
 
-def test_default_names_are_free_ones(tmp_path, results):
+def test_default_names_are_numbered(tmp_path, results):
     for expected in ("curves", "curves-2"):
         assert f"wrote exp/plots/{expected}.png\n" in command(tmp_path, results).stdout
     (tmp_path / "exp" / "plots" / "curves.png").write_text("old")

@@ -135,7 +135,7 @@ def refused(cwd, address, why):
     assert not (cwd / "exp").exists()
 
 
-def test_without_its_token_a_cluster_is_closed(cluster, tmp_path, monkeypatch):
+def test_a_wrong_token_is_refused(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
     refused(tmp_path, cluster.address, "with its token")
 

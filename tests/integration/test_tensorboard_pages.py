@@ -22,20 +22,20 @@ def command(*flags, **environment):
 
 
 @needs_browser
-def test_pictures_of_a_run(tmp_path):
+def test_screenshots_of_a_run(tmp_path):
     flags = ["--env", "tests.envs.scripted:Scripted-v0", "--num_seed_steps", 20, "--hidden_dim", 32, "--no-save_video"]
     flags += ["--num_train_steps", 60, "--eval_frequency", 20, "--batch_size", 16, "--log_frequency", 1]
     result = command(run_dir(tmp_path, *flags), "--output", tmp_path / "a")
     assert result.returncode == 0, result.stderr
-    for name, of_colour in (("a", True), ("a-histograms", True), ("a-hparams", False)):
+    for name, has_curves in (("a", True), ("a-histograms", True), ("a-hparams", False)):
         page = imageio.imread(tmp_path / f"{name}.png")[170:, 340:, :3].astype(int)  # beside and below all controls
         colourful = (page.max(-1) - page.min(-1) > 80).sum()
-        assert (colourful > 4000) == of_colour, name  # curves and areas; icons alone are 2500
+        assert (colourful > 4000) == has_curves, name  # curves and areas; icons alone are 2500
         assert (page.max(-1) < 120).sum() > 300, name  # text
 
 
 @needs_browser
-def test_an_empty_directory_is_said(tmp_path, monkeypatch):
+def test_an_empty_directory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tensorboard_pages, "LOAD_SECONDS", 10)
     with pytest.raises(UsageError, match="has no scalars and no histograms and no hparams for TensorBoard"):
         tensorboard_pages.run(argparse.Namespace(log_dir=str(tmp_path), output=str(tmp_path / "a")))

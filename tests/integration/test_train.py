@@ -29,7 +29,7 @@ def cheetah(tmp_path_factory):
     return directory, result
 
 
-def test_a_run_leaves_everything_behind(cheetah, renderer):
+def test_files_of_a_run(cheetah, renderer):
     directory, _ = cheetah
     assert re.fullmatch(r"sac-cheetah_run-h5-s1-\d{8}-\d{6}", directory.name)
     (events,) = directory.glob("events.out.tfevents.*")
@@ -64,8 +64,8 @@ def test_the_evaluation_video_shows_the_task(cheetah, renderer):
     assert np.abs(frames[0].astype(int) - frames[60]).max() > 50  # something moves
 
 
-def test_a_resumed_run_may_be_recorded_from_elsewhere_in_other_frames(tmp_path, renderer):
-    """An episode takes 10 s, whatever the frames a second."""
+def test_a_resumed_run_may_change_camera_and_frames_per_second(tmp_path, renderer):
+    """An episode takes 10 s, whatever the frames per second."""
     flags = ["--env", "cheetah_run", "--num_seed_steps", 1000, "--num_train_steps", 1000, "--num_eval_episodes", 1]
     flags += [*SMALL, "--save_video", "--video_size", 64, "--video_fps", 2, "--updates_per_step", 0.01]
     directory = run_dir(tmp_path, *flags)
@@ -156,8 +156,8 @@ def test_every_row_of_a_scripted_run(tmp_path, h):
         assert float(row["return"]) == np.mean(returns)
 
 
-def test_evaluation_does_not_touch_training(tmp_path):
-    """Not by one bit, whenever and however long it is; another seed does."""
+def test_evaluation_does_not_change_training(tmp_path):
+    """The same run, bit for bit, whatever the schedule of evaluations; another seed gives another run."""
     flags = ["--env", "Pendulum-v1", "--num_train_steps", 650, "--num_seed_steps", 100, *SMALL]
     first = trajectory(run_dir(tmp_path, *flags, "--eval_frequency", 650, "--num_eval_episodes", 1))
     second = trajectory(run_dir(tmp_path, *flags, "--eval_frequency", 130, "--num_eval_episodes", 3))
@@ -185,7 +185,7 @@ def test_runs_started_at_once_do_not_share_a_directory(tmp_path):
         ("quadruped_escape", {"MUJOCO_GL": "off"}),
     ],
 )
-def test_what_cannot_be_recorded_is_trained_all_the_same(tmp_path, name, environment):
+def test_without_a_renderer_training_goes_on_without_video(tmp_path, name, environment):
     """The environment cannot render, or the machine cannot: one warning, no video, everything else."""
     flags = ["--num_train_steps", 50, "--num_seed_steps", 50, "--num_eval_episodes", 1]
     result = train(tmp_path, "--env", name, *flags, **environment)
@@ -262,7 +262,7 @@ def test_the_renderer_is_chosen_before_dm_control_is_loaded(tmp_path, renderer):
         (["--env", "cheetah_run", "--action_repeat", "2", "--video_fps", "51"], "than the 50 steps per second"),
     ],
 )
-def test_a_mistake_costs_one_sentence_and_no_directory(tmp_path, flags, named):
+def test_a_bad_flag_gives_one_sentence_and_no_directory(tmp_path, flags, named):
     result = train(tmp_path, *flags)
     assert result.returncode == 2 and result.stdout == ""
     (sentence,) = result.stderr.splitlines()

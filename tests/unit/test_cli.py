@@ -129,5 +129,5 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path, capsys):
     assert "a.json exists; move it" in capsys.readouterr().err
 
 
-def test_the_flag_table_of_the_docs_is_fresh():
+def test_the_flag_table_of_the_docs_is_current():
     assert (ROOT / "docs" / "flags.md").read_text() == flag_table() + "\n", "run python cli.py > docs/flags.md"

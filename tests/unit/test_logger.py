@@ -114,7 +114,7 @@ def test_rows_are_counted_for_the_checkpoint(tmp_path, recwarn):
 
 @pytest.mark.parametrize("lose", [lambda path: path.write_text(""), os.remove])
 @pytest.mark.parametrize("name, expected", [("train", 3), ("eval", 1)])
-def test_lost_rows_are_said(tmp_path, lose, name, expected):
+def test_lost_rows_give_a_warning(tmp_path, lose, name, expected):
     logged(tmp_path, steps=(10, 20, 30, 40))
     lose(tmp_path / f"{name}.csv")
     with pytest.warns(UserWarning) as caught:
@@ -183,7 +183,7 @@ def test_tensorboard_curves_continue(tmp_path):
     assert [int(row["step"]) for row in read(tmp_path / "train.csv")] == [10, 20, 30, 40]
 
 
-def test_rates_stay_sane_when_the_clock_is_set_back(tmp_path, monkeypatch):
+def test_rates_are_positive_when_the_clock_is_set_back(tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -243,12 +243,12 @@ def test_tensorboard_holds_the_same_numbers(tmp_path):
     assert [(e.step, e.histogram_value.num, e.histogram_value.sum) for e in k] == [(10, 2, 3), (20, 2, 4)]
     assert events.Histograms("plans/confidence")[0].histogram_value.sum == pytest.approx(1.0)
     tags = events.Tags()
-    assert not set(tags["scalars"]) & set(tags["histograms"])  # TensorBoard shows one kind a tag
+    assert not set(tags["scalars"]) & set(tags["histograms"])  # TensorBoard shows one kind per tag
     hparams = {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"}
     content = events.PluginTagToContent("hparams")
     assert set(content) == hparams
     names = [content["_hparams_/experiment"].find(name.encode()) for name in ("env", "chunk_size", "action_repeat")]
-    assert names == sorted(names) and names[0] >= 0  # the table opens on what tells runs apart
+    assert names == sorted(names) and names[0] >= 0  # the first columns are those that tell runs apart
 
 
 def test_piped_output_is_plain_lines(tmp_path, capsys):

@@ -178,7 +178,7 @@ def test_another_shape_is_refused(name, shape):
     assert buffer.num_rows == 1
 
 
-def test_a_step_takes_one_row_of_four_bytes_a_number():
+def test_a_step_takes_one_row_of_four_bytes_per_number():
     buffer = ReplayBuffer(17, 6, 1000, 5, DISCOUNT, False, "cpu", np.random.default_rng())
     assert buffer.rows.nbytes == 1000 * 4 * (17 + 6 + 3)
 

@@ -21,7 +21,7 @@ def advantage(agent, reached, alpha=0.0, critic=None):
     return confidence.advantage(agent.actor, critic or agent.critic, reached, noise, alpha)[0]
 
 
-def test_a_plan_that_would_not_be_changed_loses_nothing(make_agent):
+def test_the_advantage_is_zero_where_a_fresh_plan_would_be_the_same(make_agent):
     """All planned steps alike and independent of the state: what is planned is what a new look would give."""
     agent = make_agent(O, A, "--chunk_size", str(H))
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_the_better_action_wins(make_agent):
     torch.testing.assert_close(actual, torch.tensor([expected, expected]), atol=1e-5, rtol=1e-4)
 
 
-def test_cross_entropy_counts_the_rows_that_count():
+def test_cross_entropy_is_the_mean_over_valid_rows():
     logits = torch.log(torch.tensor([[0.8, 0.1], [0.3, 0.6], [0.5, 0.5]])).sub(
         torch.log1p(-torch.tensor([[0.8, 0.1], [0.3, 0.6], [0.5, 0.5]]))
     )

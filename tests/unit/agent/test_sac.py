@@ -46,7 +46,7 @@ def draws(agent):
 
 
 def assert_same(parameters, module):
-    """Equal up to a share of one step: where a gradient is at rounding level, Adam still moves by up to lr = 3e-4."""
+    """Equal up to part of one step: where a gradient is at rounding level, Adam still moves by up to lr = 3e-4."""
     for name, p in module.named_parameters():
         expected = parameters[name].detach()
         torch.testing.assert_close(p.detach(), expected, rtol=1e-4, atol=5e-5, msg=lambda m, n=name: f"{n}: {m}")

@@ -150,7 +150,7 @@ def test_too_few_pairs_are_refused():
         calibration.report(rows)
 
 
-def test_nobody_gained():
+def test_the_auc_is_none_where_no_pair_gained():
     rows = [{"predicted": float(i), "confidence": 0.1 * i, "realised": [0.0, 0.0]} for i in range(10)]
     result = calibration.report(rows)
     assert result["predicted"]["auc"] is None and "undefined" in calibration.table(result)

@@ -1,4 +1,4 @@
-"""Directories written here: which of them can be played, and by what."""
+"""load_run on directories that are written here."""
 
 import json
 from types import SimpleNamespace

@@ -58,7 +58,7 @@ def test_many_seeds_are_bootstrapped():
     assert value == pytest.approx(statistics.interquartile_mean(values))
 
 
-def test_each_interval_is_called_what_it_is():
+def test_names_of_intervals():
     names = [statistics.mean_interval_name(n) for n in (1, 9, 10)]
     assert names == ["", "95% t interval", "95% bootstrap interval"]
     names = [statistics.seeds_interval_name(n) for n in (1, 3, 10)]

@@ -1,4 +1,4 @@
-"""Environments that users write: any make, any mistake; and modules in places where no code is accepted."""
+"""Environments that users write: any type of result, any mistake; and modules in places where no code is accepted."""
 
 import sys
 import textwrap
@@ -127,7 +127,7 @@ OBS = Custom.OBS
         (([0, [1, 2], 3], 0.5, False, False, {}), "list where an observation of shape"),
     ],
 )
-def test_a_step_of_a_wrong_make_is_named(custom, result, sentence):
+def test_a_step_result_of_a_wrong_type_is_named(custom, result, sentence):
     env = custom()
     env.reset(seed=0)
     env.step(np.zeros(2))
@@ -156,7 +156,7 @@ def test_an_environment_that_exits_ends_the_run_with_a_sentence(custom, monkeypa
         ((OBS[:2], {}), r"an array of shape \(2,\) where an observation of shape \(3,\) is due"),
     ],
 )
-def test_a_reset_of_a_wrong_make_is_named(custom, result, sentence):
+def test_a_reset_result_of_a_wrong_type_is_named(custom, result, sentence):
     env = custom(at_reset=result)
     with pytest.raises(RunError, match=rf"^Custom-v0: reset\(\) returns {sentence}"):
         env.reset(seed=0)

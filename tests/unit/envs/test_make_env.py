@@ -45,7 +45,7 @@ def test_names_are_matched_against_the_suite():
 
 
 @pytest.mark.parametrize("name", ["cheetah_run", "Pendulum-v1", "HalfCheetah-v5", "Gusty-v0"])
-def test_gymnasiums_checker_passes(name):
+def test_the_checker_of_gymnasium_passes(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # unbounded observations, wrapped environments
         check_env(make_env(name), skip_render_check=True)

@@ -55,7 +55,7 @@ def bare_pickle(stream):
 
 
 @pytest.mark.parametrize("write", [text, bare_pickle, lambda s: torch.save([1, 2], s), lambda s: torch.save("args", s)])
-def test_another_file_is_refused_without_words_of_torch(tmp_path, write, recwarn, capfd):
+def test_another_file_is_refused_in_one_sentence(tmp_path, write, recwarn, capfd):
     stream = io.BytesIO()
     write(stream)
     (tmp_path / "policy.pt").write_bytes(stream.getvalue())
