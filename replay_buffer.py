@@ -1,11 +1,11 @@
 """The replay buffer: a ring buffer of single steps, from which windows are cut at sampling time."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from fading_ages import FadingAges
 from utils import memory_limit
 
 # Confidence labels must be about the current policy, so open-loop states are drawn from the newest rows. Five episodes
@@ -16,6 +16,8 @@ RECENT_STEPS = 5000
 RECENT_SHARE = 4
 # The smallest capacity is h + MARGIN rows: h + 1 before an open-loop state, its own row, the newest step, its end mark.
 MARGIN = 4
+# Weights of replayed rows that fade with their age: max(FADE^age, FLOOR).
+FADE, FLOOR = 0.9999, 0.1
 
 
 class OpenLoopStates(NamedTuple):
@@ -131,8 +133,8 @@ class ReplayBuffer:
     def sample(self, batch_size):
         """Draw a `Batch` of B windows, for h > 1 with B / RECENT_SHARE open-loop states.
 
-        The start of a window is drawn from all steps, evenly or by age, j uniform over 1..(steps left in the episode, at most h).
-        Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
+        The start of a window is drawn from all steps, evenly or by age; j is uniform over 1..(steps left in the
+        episode, at most h). Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
         """
         h, obs_size, action_size = self.chunk_size, self.obs_size, self.action_size
         rows = self._draw_windows(batch_size)  # (B, h + 1, O + A + 3)
@@ -226,3 +228,20 @@ class ReplayBuffer:
         self.rows[np.asarray(numbers) % self.capacity] = rows
         self.num_rows = numbers.stop
         self.size = min(self.size + len(rows), self.capacity)
+
+
+class FadingAges:
+    """Draws ages 0, 1, ... with probability proportional to max(FADE^age, FLOOR), by the inverse of their sum."""
+
+    def __init__(self):
+        num_fading = math.ceil(math.log(FLOOR) / math.log(FADE))  # from this age on the weight is FLOOR
+        self._sums = np.cumsum(FADE ** np.arange(num_fading))  # sums[a] = weights of the ages 0..a
+
+    def draw(self, rng, size, count):
+        """count ages below size, (count,) int64; rng is a numpy Generator."""
+        sums = self._sums[:size]
+        floored = max(0, size - len(sums))
+        mass = rng.random(count) * (sums[-1] + FLOOR * floored)
+        in_tail = len(sums) + ((mass - sums[-1]) / FLOOR).astype(np.int64)
+        ages = np.where(mass < sums[-1], sums.searchsorted(mass, side="right"), in_tail)
+        return np.minimum(ages, size - 1)  # rounding may reach size

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-import fading_ages
-from fading_ages import FadingAges
-from replay_buffer import ReplayBuffer
+import replay_buffer
+from replay_buffer import FadingAges, ReplayBuffer
 
 DRAWS = 200_000
 
@@ -61,7 +60,7 @@ def test_the_extreme_draws_stay_inside(size):
 @pytest.mark.parametrize("capacity, num_steps", [(300, 5), (300, 90), (300, 92), (80, 93), (80, 98), (80, 400)])
 def test_windows_start_at_each_step_with_its_weight(monkeypatch, capacity, num_steps):
     """Episodes of 7 steps; the newest may have ended or not, the ring be full or not; no end mark starts a window."""
-    monkeypatch.setattr(fading_ages, "FADE", 0.95)  # so that a small ring has old rows
+    monkeypatch.setattr(replay_buffer, "FADE", 0.95)  # so that a small ring has old rows
     buffer = ReplayBuffer(1, 1, capacity, 3, 0.9, False, "cpu", np.random.default_rng(0), fading=True)
     row_of = {}
     for t in range(num_steps):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import fading_ages
+import replay_buffer
 import train as train_module
 from agent import compilation, fast_path
 from agent.chunking import Plan
@@ -191,8 +191,8 @@ def test_a_replay_buffer_that_is_too_short_or_too_long_is_refused(workspace, tmp
 @pytest.mark.parametrize("weight", ["even", "fading"])
 def test_replay_weight(workspace, monkeypatch, weight):
     """With a weight that falls by 10 per row, batches are of the newest of the 50 steps, whose reward grows."""
-    monkeypatch.setattr(fading_ages, "FADE", 0.1)
-    monkeypatch.setattr(fading_ages, "FLOOR", 1e-9)
+    monkeypatch.setattr(replay_buffer, "FADE", 0.1)
+    monkeypatch.setattr(replay_buffer, "FLOOR", 1e-9)
     rewards = []
     add = ReplayBuffer.add
     monkeypatch.setattr(ReplayBuffer, "add", lambda buffer, *step: rewards.append(step[2]) or add(buffer, *step))
