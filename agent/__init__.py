@@ -1,4 +1,4 @@
-"""Soft Actor-Critic over action prefixes: actor, critic, confidence and the update that joins them."""
+"""Soft Actor-Critic over action prefixes: actor, critic, confidences and their update."""
 
 from agent.sac import SACAgent
 

@@ -1,4 +1,4 @@
-"""The actor: a squashed Gaussian over each action of a chunk, and how sure it is of each."""
+"""The actor: a squashed Gaussian for each action of a chunk, and a confidence for each."""
 
 import math
 
@@ -8,11 +8,11 @@ from torch import nn
 
 from agent.mlp import MLP
 
-# Labels come from executed plans, so an untrained head has to keep plans, in all states alike. 0.9 does so at every
-# confidence_threshold up to 0.9, and the sigmoid is still steep enough there to be learned down quickly.
+# Labels need executed plans, so an untrained head must not end plans early: with 0.9 they run to their end at every
+# confidence_threshold up to 0.9. At 0.9 the sigmoid is still steep enough for confidences to fall quickly.
 INITIAL_CONFIDENCE = 0.9
-# Hidden units of the confidence head. It reads the policy's features, so it can be small, and then its cost beside the
-# other networks does not show.
+# Hidden units of the confidence head. It reads the policy's features, so a small layer is enough, and its cost is
+# negligible beside the other networks.
 CONFIDENCE_UNITS = 64
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -24,14 +24,14 @@ class Actor(nn.Module):
 
         e_1 = z_1,   e_i = rho e_{i-1} + sqrt(1 - rho^2) z_i,   a_i = tanh(mu_i + sigma_i e_i),
 
-    with independent standard normal z and one rho per action dimension. Every a_i keeps the marginal it
-    would have with independent noise.
+    with independent standard normal z and one rho per action dimension. Each a_i has the same marginal distribution
+    as with independent noise.
 
     Args:
         obs_size, action_size, chunk_size: O, A, h.
         hidden_dim, hidden_depth: units per hidden layer, number of hidden layers.
         log_std_bounds: (low, high) of log sigma.
-        noise_correlation: rho at the start, in [0, 1). 0 is independent noise; its gradient is 0, so it stays 0.
+        noise_correlation: initial rho, in [0, 1). 0 is independent noise, and stays 0: its gradient is 0.
             None is independent noise, without rho.
         learnable_noise_correlation: whether rho is a parameter.
     """
@@ -60,7 +60,7 @@ class Actor(nn.Module):
         if self.is_correlated:
             correlation = torch.tensor(noise_correlation)
             logit = (correlation.log() - (-correlation).log1p()).repeat(action_size)
-            # The logit of 0 is not finite, as weights have to be; -100 is a correlation of 0 with gradient 0: it stays.
+            # The logit of 0 is -inf, and weights must be finite. At -100 correlation and gradient are 0 in effect.
             logit = logit.clamp(min=-100.0)
             self.correlation_logit = nn.Parameter(logit, requires_grad=learnable_noise_correlation)
             # lag[i, m] = i - m: the power of rho with which z_m enters e_i.
@@ -79,11 +79,11 @@ class Actor(nn.Module):
         log_std = low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)
         if self.chunk_size == 1:
             return mean, log_std, features.new_empty(len(features), 0)
-        # Without gradient: learning how sure to be must not disturb what to do.
+        # detach: the confidence loss must not change the policy.
         return mean, log_std, self.confidence(features.detach())
 
     def noise_correlation(self):
-        """rho, (A,)."""
+        """rho of each action dimension, (A,)."""
         return torch.sigmoid(self.correlation_logit)
 
     def correlate(self, z):
@@ -97,18 +97,17 @@ class Actor(nn.Module):
         return (mixing * z[:, None]).sum(2)  # (B, h, h, A) -> (B, h, A)
 
     def sample(self, obs, z):
-        """A chunk and its log-likelihood for the standard normal noise z.
+        """A chunk and its log-likelihoods.
 
-        log pi(a_i | a_<i, s) is the density of z_i with the usual squashing terms; the constant
-        A/2 log(1 - rho^2) of the change of variables from e_i to z_i is left out, so that rho is driven
-        by the critic alone.
+        log pi(a_i | a_<i, s) is the log density of z_i with the usual squashing terms. The constant
+        A/2 log(1 - rho^2) of the change of variables from e_i to z_i is left out, so that only the critic drives rho.
 
         Args:
             obs: (B, O).
-            z: (B, h, A).
+            z: standard normal noise, (B, h, A).
 
         Returns:
-            actions (B, h, A) in [-1, 1]; log_prob (B, h); confidence logits (B, h - 1).
+            actions (B, h, A) in [-1, 1]; log_prob (B, h), in nats; confidence logits (B, h - 1).
         """
         mean, log_std, logits = self(obs)
         actions, log_density = squash(mean, log_std, self.correlate(z))
@@ -117,8 +116,12 @@ class Actor(nn.Module):
 
 
 def squash(mean, log_std, e):
-    """tanh(mean + sigma e) and the log of its density at e over that of e, both of the arguments' shape."""
+    """Squash a Gaussian action with tanh (Haarnoja et al. 2018b, appendix C). All shapes are equal.
+
+    Returns:
+        a = tanh(mean + exp(log_std) e); log |de / da|, which is to be added to the log density of e.
+    """
     u = mean + log_std.exp() * e
-    # log(1 - tanh(u)^2) in the form that does not overflow.
+    # log(1 - tanh(u)^2), in a form that is finite for large |u|.
     log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
     return torch.tanh(u), -log_std - log_slope

@@ -1,4 +1,4 @@
-"""How a plan becomes single actions: executed length, commit rules and executor.
+"""From plans to single actions: executed length, commit rules, executor.
 
 A commit rule is a function Plan -> k, how many of the plan's h actions to execute before planning again.
 """
@@ -9,10 +9,10 @@ import numpy as np
 
 
 class Plan(NamedTuple):
-    """h actions and how sure the actor is of executing each one without looking again."""
+    """The actions of a chunk, and the confidence of each."""
 
-    actions: np.ndarray  # (h, A)
-    confidences: np.ndarray  # (h,), the first is 1
+    actions: np.ndarray  # (h, A), in [-1, 1]
+    confidences: np.ndarray  # (h,), in [0, 1], the first is 1
 
 
 def executed_length(confidences, threshold):
@@ -20,7 +20,7 @@ def executed_length(confidences, threshold):
 
     Args:
         confidences: (..., h), a numpy array or a torch tensor.
-        threshold: the first action is executed whatever its confidence; 0 gives h.
+        threshold: in [0, 1]; 0 gives k = h. The first action is always executed.
 
     Returns:
         k in 1..h, integer, (...).
@@ -29,24 +29,28 @@ def executed_length(confidences, threshold):
 
 
 def by_confidence(threshold):
-    """The commit rule Plan -> its executed length k at a confidence threshold."""
+    """The commit rule that executes a plan up to its first confidence below threshold."""
     return lambda plan: int(executed_length(plan.confidences, threshold))
 
 
 def epsilon_commit(commit_rule, epsilon, rng):
-    """As commit_rule, but with probability epsilon, drawn from rng (a numpy Generator), the whole plan."""
+    """A commit rule: the whole plan with probability epsilon, else commit_rule. rng is a numpy Generator."""
     return lambda plan: len(plan.actions) if rng.random() < epsilon else commit_rule(plan)
 
 
 class ChunkExecutor:
-    """Executes the committed prefix of a plan, then plans again.
+    """Executes the first k actions of a plan, then plans again.
 
-    Call `reset()` at the start of an episode, then the executor once per step with the observation. Since the
-    last reset, `lengths` holds the executed length k of each plan, `confidences` the (h,) confidences of each.
+    Call `reset()` at the start of an episode, then the executor once per step with the observation.
 
     Args:
-        plan: obs (O,) -> Plan.
-        commit_rule: Plan -> how many of its actions to execute, 1..h.
+        plan: function obs (O,) -> Plan.
+        commit_rule: function Plan -> k in 1..h.
+
+    Attributes:
+        steps_left: steps of the current plan from the latest action on, that one included; 0 after a reset.
+        lengths: executed length k of each plan since the last reset.
+        confidences: confidences (h,) of each plan since the last reset.
     """
 
     def __init__(self, plan, commit_rule):
@@ -54,13 +58,13 @@ class ChunkExecutor:
         self.reset()
 
     def reset(self):
-        """Forget the rest of the plan and the statistics of the episode."""
+        """Discard the current plan, `lengths` and `confidences`."""
         self._queue = iter(())
         self.steps_left = 0
         self.lengths, self.confidences = [], []
 
     def __call__(self, obs):
-        """obs (O,) -> action (A,). Sets `steps_left`: the committed steps from this one on, at least 1."""
+        """obs (O,) -> action (A,). Afterwards `steps_left` is at least 1."""
         self.steps_left -= 1
         if self.steps_left < 1:
             plan = self.plan(obs)

@@ -1,4 +1,8 @@
-"""What a confidence means: the probability that executing a planned step blind is not worse by more than a little."""
+"""Confidences and their labels.
+
+A confidence is the probability that executing a planned action costs at most delta more than replanning there.
+docs/algorithm.md, section "Confidences", derives the formulas.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -7,22 +11,21 @@ from agent.actor import squash
 
 
 def advantage(actor, critic, reached, noise, alpha):
-    """What the next planned step is worth at states s' that the first j steps of a plan from s led to,
+    """Value of the next planned action less that of a fresh one, at states s' that j planned actions from s led to,
 
         A_j = Q(s', a_{j+1}) - Q(s', a') - alpha (log pi(a_{j+1} | s) - log pi(a' | s')).
 
-    a_{j+1} is what the policy plans at s for that moment, a' what it does when it looks again. Both are drawn with
-    the same noise and valued as prefixes of one step at the same state, so errors that all values there or all prefix
-    lengths have in common cancel; a difference of prefix lengths would have to be corrected for the lag of the values.
+    in units of return. a_{j+1} is drawn from what the policy plans at s for this step, a' from the policy at s'. Both
+    are drawn with the same noise and valued at the same state as prefixes of one action, so shared value errors cancel.
 
     Args:
-        actor, critic: of the agent.
-        reached: `replay_buffer.OpenLoopStates`; only sensible where 1 <= j < h.
+        actor, critic: `Actor`, `Critic`.
+        reached: `replay_buffer.OpenLoopStates`. Rows with j = 0 are padding: mask their results.
         noise: (R, A), standard normal.
-        alpha: temperature.
+        alpha: temperature, a scalar tensor.
 
     Returns:
-        A_j of each critic (C, R), without gradient; confidence logits at s (R, h - 1), with the head's gradient.
+        A_j of each critic (C, R), without gradient; confidence logits at s (R, h - 1), with gradient.
     """
     count, h = len(noise), actor.chunk_size
     mean, log_std, logits = actor(torch.cat([reached.planned_at, reached.obs]))  # (2R, h, A), (2R, h - 1)
@@ -36,37 +39,41 @@ def advantage(actor, critic, reached, noise, alpha):
     return planned - fresh, logits[:count]
 
 
-def indifference(advantage, prefix_length, alpha, action_size):
-    """A loss too small to matter, in units of return: the larger of two.
+def delta(advantage, prefix_length, alpha, action_size, margin):
+    """The loss that still counts as none: delta = margin * max(disagreement, alpha A / 2), in units of return.
 
-    Disagreement of the critics: the standard deviation of A_j over them, in quadratic mean over rows.
-    What the policy gives up for its own randomness: alpha A / 2, if Q is quadratic there. That is large where nothing
-    has been learned yet, and critics agree because they value all actions alike.
+    The disagreement is the standard deviation of A_j over critics, in quadratic mean over rows: critics cannot tell a
+    smaller loss from none. alpha A / 2 is what a Gaussian policy of temperature alpha loses by its own noise where Q is
+    quadratic. It matters early in training, when critics agree because they value all actions alike.
 
     Args:
         advantage: A_j, (C, R).
-        prefix_length: j, (R,); 0 leaves a row out.
-        alpha: temperature.
+        prefix_length: j, (R,); rows with j = 0 are left out.
+        alpha: temperature, a scalar tensor.
         action_size: A.
+        margin: the flag --confidence_margin.
+
+    Returns:
+        a scalar tensor.
     """
     counts = (prefix_length > 0).to(advantage.dtype)  # (R,)
     disagreement = ((advantage.var(0) * counts).sum() / counts.sum().clamp(min=1)).sqrt()
-    return torch.maximum(disagreement, alpha * action_size / 2)
+    return margin * torch.maximum(disagreement, alpha * action_size / 2)
 
 
-def cross_entropy(logits, advantage, prefix_length, tolerance):
-    """Cross-entropy of c_{j+1} towards the share of critics with A_j >= -tolerance, mean over rows with j >= 1.
+def cross_entropy(logits, advantage, prefix_length, delta):
+    """Cross-entropy of c_{j+1} with its label, the share of critics with A_j >= -delta; mean over rows with j >= 1.
 
     Args:
         logits: (R, h - 1).
         advantage: A_j, (C, R).
-        prefix_length: j, (R,); 0 leaves a row out.
-        tolerance: by how much executing the step may be worse, in units of return.
+        prefix_length: j, (R,); rows with j = 0 are left out.
+        delta: see `delta`, a scalar tensor.
 
     Returns:
-        the loss; labels (R,); which planned step each row is about, (R, h - 1), zero or one.
+        loss, a scalar in nats; labels (R,); one-hot j (R, h - 1), all zero where j = 0.
     """
-    label = (advantage >= -tolerance).to(logits.dtype).mean(0)
+    label = (advantage >= -delta).to(logits.dtype).mean(0)
     is_at = F.one_hot(prefix_length, logits.shape[1] + 1)[:, 1:].to(logits.dtype)
     losses = F.binary_cross_entropy_with_logits(logits, label[:, None].expand_as(logits), reduction="none")
     return (losses * is_at).sum() / is_at.sum().clamp(min=1), label, is_at

@@ -1,4 +1,4 @@
-"""The prefix critic: Q(s, a_{1:j}) of every prefix length j in one network."""
+"""The prefix critic: one network for Q(s, a_{1:j}) of every prefix length j."""
 
 import torch
 from torch import nn
@@ -7,14 +7,14 @@ from agent.mlp import MLP
 
 
 class Critic(nn.Module):
-    """Independent critics Q_c(s, a_{1:j}), c = 1..C, for one prefix length j in 1..h per sample.
+    """Independent critics Q_c(s, a_{1:j}), c = 1..C, in units of return, with one j in 1..h per sample.
 
-    Input: s, the chunk with the actions after j set to zero, and one-hot j (none for h = 1).
+    The input of each is s, the chunk with the actions after j set to zero, and j as a one-hot vector (none for h = 1).
 
     Args:
         obs_size, action_size, chunk_size: O, A, h.
         hidden_dim, hidden_depth: units per hidden layer, number of hidden layers.
-        layer_norm: whether hidden layers are normalised.
+        layer_norm: whether hidden layers have a LayerNorm.
         num_critics: C.
     """
 
@@ -28,7 +28,7 @@ class Critic(nn.Module):
         )
 
     def forward(self, obs, actions, prefix_length):
-        """(B, O), (B, h, A), j (B,) -> Q (C, B)."""
+        """obs (B, O), actions (B, h, A), prefix_length (B,) -> Q (C, B)."""
         if self.chunk_size == 1:
             x = torch.cat([obs, actions.flatten(1)], dim=1)  # (B, O + A)
         else:

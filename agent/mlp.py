@@ -1,4 +1,4 @@
-"""The multi-layer perceptron that every network is made of."""
+"""The multi-layer perceptron (MLP) of all networks."""
 
 import itertools
 
@@ -7,16 +7,15 @@ from torch import nn
 
 
 class MLP(nn.Module):
-    """hidden_depth layers of (linear, LayerNorm if wanted, ReLU), then a linear layer.
+    """hidden_depth layers of (linear, optional LayerNorm, ReLU), then a linear layer.
 
-    The LayerNorm has no gain and bias of its own: a positive gain would only rescale the next layer's weights, and
-    the linear layer's bias already shifts units against each other. Weights start orthogonal, biases at zero, as in
-    pytorch_sac.
+    The LayerNorm has no gain or bias: the next layer's weights can absorb a positive gain, and the bias of the linear
+    layer before it already shifts units. Weights are initialised orthogonally, biases with zero, as in pytorch_sac.
 
     Args:
-        input_size, output_size: numbers per sample.
+        input_size, output_size: features per sample.
         hidden_dim, hidden_depth: units per hidden layer, number of hidden layers.
-        layer_norm: whether hidden layers are normalised.
+        layer_norm: whether hidden layers have a LayerNorm.
     """
 
     def __init__(self, input_size, hidden_dim, hidden_depth, output_size, layer_norm=False):

@@ -1,9 +1,9 @@
 """Soft Actor-Critic over action prefixes.
 
-With h = 1 every formula below is that of SAC (Haarnoja et al. 2018b, arXiv:1812.05905; equation numbers are of that
-paper) with twin critics and a learned temperature. For h > 1 the critic values every prefix a_{1:j} of a chunk, and
-the bootstrap executes as many steps of a fresh chunk as the policy would (Q-chunking: Li et al. 2025,
-arXiv:2507.07969, for fixed lengths).
+With h = 1 every formula below is that of SAC with twin critics and a learned temperature (Haarnoja et al. 2018b,
+arXiv:1812.05905; section and equation numbers are of that paper). For h > 1 the critic values every prefix a_{1:j} of a
+chunk, and the bootstrap executes as many steps of a fresh chunk as the policy would. With fixed lengths this is
+Q-chunking (Li et al. 2025, arXiv:2507.07969). docs/algorithm.md has all formulas together.
 
 Letters in shapes: B batch, O observation, A action, h chunk, C critics, R open-loop states.
 """
@@ -23,11 +23,11 @@ from utils import torch_generator
 
 
 class SACAgent:
-    """Actor, twin prefix critics, temperature and their updates.
+    """Actor, twin prefix critics and temperature, with one optimizer per loss.
 
     Args:
         obs_size, action_size: O, A.
-        config: an object with the flags of train.py as attributes; `--help` defines each.
+        config: `Config`.
         device: torch device of weights and batches.
     """
 
@@ -62,7 +62,7 @@ class SACAgent:
         self.discounts = config.discount ** self.step_index.float()  # gamma^{i-1} for i = 1..h, (h,)
 
     def _make_optimizers(self):
-        """One for each loss, by name."""
+        """{name of the loss: Adam}; only for losses that this configuration has."""
         config = self.config
         head = list(self.actor.confidence.parameters()) if config.chunk_size > 1 else []
         policy = [p for name, p in self.actor.named_parameters() if not name.startswith("confidence.")]
@@ -89,17 +89,18 @@ class SACAgent:
 
     @torch.no_grad()
     def plan(self, obs, sample, noise=None):
-        """A chunk for one observation: sampled, or the mode of each action's Gaussian.
+        """A plan for one observation: sampled, or tanh of the mean of each action's Gaussian (its mode).
 
         Args:
             obs: (O,) array.
-            sample: False for evaluation; draws no random numbers then.
-            noise: of a sampled chunk, (h, A), standard normal at each step; None draws it.
+            sample: whether to sample. False, for evaluation, draws no random numbers.
+            noise: of a sampled plan, (h, A), standard normal at each step; None draws it.
 
         Returns:
             Plan of numpy arrays: actions (h, A) in [-1, 1], confidences (h,).
         """
-        # A copy: matrix products may round differently on memory that is aligned differently.
+        # torch.tensor copies. Matrix products can round differently with the alignment of obs in memory, and a resumed
+        # run has to be bit-exact.
         obs = torch.tensor(obs, dtype=torch.float32, device=self.device).unsqueeze(0)  # (1, O)
         obs = self.actor.normalizer(obs)
         mean, log_std, logits = self.actor(obs)
@@ -118,7 +119,7 @@ class SACAgent:
             batch: `replay_buffer.Batch`.
 
         Returns:
-            dict of detached tensors on the device, scalars and (h - 1,) vectors; docs/metrics.md defines each.
+            metrics: dict of detached tensors on the device, scalars or (h - 1,); docs/metrics.md defines each.
         """
         self.num_updates += 1
         batch_size, config = len(batch.obs), self.config
@@ -172,7 +173,17 @@ class SACAgent:
         return reached._replace(planned_at=normalize(reached.planned_at), obs=normalize(reached.obs))
 
     def actor_losses(self, batch, prefix_length, noise, confidence_noise):
-        """Losses of an actor update by the name of their optimizer, all at the same weights; their metrics."""
+        """All losses of an actor update, at the same weights.
+
+        Args:
+            batch: `replay_buffer.Batch`.
+            prefix_length: j of the actor and temperature losses, (B,).
+            noise: of the chunks at batch.obs, (B, h, A), standard normal.
+            confidence_noise: see `confidence_loss`; None for h = 1.
+
+        Returns:
+            {name of the optimizer: loss}, metrics.
+        """
         losses = {}
         actions, log_prob, _ = self.actor.sample(batch.obs, noise)  # (B, h, A), (B, h)
         losses["actor"], metrics = self.actor_loss(batch.obs, actions, log_prob, prefix_length)
@@ -185,7 +196,7 @@ class SACAgent:
         return losses, metrics
 
     def critic_loss(self, batch, noise):
-        """Mean squared error of Q_c(s_t, a_{1:j}), summed over critics c (equation 5; j = 1 there), against
+        """Mean squared error of Q_c(s_t, a_{1:j}), summed over critics c (section 4.2, there with j = 1), with target
 
         y = sum_{i<j} gamma^i r_{t+i} + gamma^j (1 - terminated) V(s_{t+j}).
 
@@ -203,9 +214,9 @@ class SACAgent:
         return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
 
     def _value(self, obs, noise):
-        """V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s) (equation 3).
+        """V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s) (section 4.1).
 
-        k is the executed length at s. obs (B, O), noise (B, h, A) -> (B,).
+        k is the executed length at s. obs (B, O), noise (B, h, A) -> (B,), in units of return.
         """
         actions, log_prob, logits = self.actor.sample(obs, noise)
         k = executed_length(self._confidences(logits), self.config.confidence_threshold)
@@ -213,7 +224,7 @@ class SACAgent:
         return self.critic_target(obs, actions, k).min(0).values - entropy_cost
 
     def actor_loss(self, obs, actions, log_prob, prefix_length):
-        """alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j}), a ~ pi(s), mean (equation 9).
+        """alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j}), a ~ pi(s), mean (section 4.2).
 
         Args:
             obs: (B, O).
@@ -247,22 +258,22 @@ class SACAgent:
         return loss, {"alpha_loss": loss.detach()}
 
     def _entropy(self, log_prob, prefix_length):
-        """Nats per step of prefixes of a policy's chunks, a scalar. log_prob (B, h), prefix_length (B,)."""
+        """Mean entropy per step of the prefixes, in nats, a scalar. log_prob (B, h), prefix_length (B,)."""
         return (-self._prefix_sum(log_prob, prefix_length) / prefix_length).mean()
 
     def confidence_loss(self, reached, noise):
-        """Cross-entropy of the confidences towards the share of critics with A_j >= -delta; see `confidence`.
+        """Cross-entropy of c_{j+1} with the share of critics with A_j >= -delta; see agent/confidence.py.
 
         Args:
             reached: `replay_buffer.OpenLoopStates`.
             noise: of the actions that A_j compares, (R, A), standard normal.
 
         Returns:
-            loss, which reaches nothing but the confidence head; metrics.
+            loss, with gradients for the confidence head only; metrics.
         """
         j, alpha = reached.prefix_length, self.alpha
         advantage, logits = confidence.advantage(self.actor, self.critic, reached, noise, alpha)  # (C, R), (R, h - 1)
-        delta = self.config.confidence_margin * confidence.indifference(advantage, j, alpha, self.action_size)
+        delta = confidence.delta(advantage, j, alpha, self.action_size, self.config.confidence_margin)
         loss, label, is_at = confidence.cross_entropy(logits, advantage, j, delta)
         count = is_at.sum(0)
         mean, square = torch.stack([advantage.mean(0), advantage.square().mean(0)]) @ is_at / count  # (h - 1,)
@@ -280,9 +291,16 @@ class SACAgent:
 
     @torch.no_grad()
     def predict_advantage(self, reached, num_draws=16):
-        """What the critics expect of the next planned step, (R,): mean of `confidence.advantage` over them and noise.
+        """Mean of `confidence.advantage` over critics and noise, in units of return, without gradient.
 
-        The same noise is drawn at every call. 16 draws: their error is a quarter of a single draw's.
+        Every call uses the same noise.
+
+        Args:
+            reached: `replay_buffer.OpenLoopStates`.
+            num_draws: draws of noise; with 16 the standard error is a quarter of a single draw's.
+
+        Returns:
+            (R,).
         """
         reached = self.normalized_states(reached)
         generator = torch.Generator(self.device).manual_seed(0)
@@ -294,9 +312,9 @@ class SACAgent:
         return total / num_draws
 
     def state_dict(self):
-        """Everything that the future depends on and the configuration does not say.
+        """Weights, moments of the optimizers, random streams and number of updates, as plain data.
 
-        Weights, moments of the optimizers, random streams. Learning rates and betas are the configuration's.
+        Learning rates and betas are left out: the configuration has them.
         """
         state = {name: getattr(self, name).state_dict() for name in self._NETWORKS}
         state |= {name: getattr(self, name).get_state() for name in self._GENERATORS}
@@ -308,10 +326,12 @@ class SACAgent:
         }
 
     def load_state_dict(self, state):
-        """Take over what `state_dict` gave; random streams only on the same kind of device, others start anew.
+        """Load what `state_dict` returned.
+
+        Random streams are loaded only on the same type of device, since the generators of others have another state.
 
         Raises:
-            RuntimeError: it is of an agent with other networks.
+            KeyError, RuntimeError, ValueError: the state is of an agent with other networks or optimizers.
         """
         for name in self._NETWORKS:
             getattr(self, name).load_state_dict(state[name])
@@ -335,7 +355,7 @@ class SACAgent:
         loss.backward(inputs=optimizer.param_groups[0]["params"])
         optimizer.step()
 
-    @torch.no_grad()  # otherwise the graph of the targets grows with every update
+    @torch.no_grad()  # otherwise the targets keep the graphs of all earlier updates
     def _update_target(self):
         targets, sources = list(self.critic_target.parameters()), list(self.critic.parameters())
         torch._foreach_lerp_(targets, sources, self.config.critic_tau)
@@ -357,7 +377,7 @@ class SACAgent:
         return torch.randint(1, self.chunk_size + 1, (batch_size,), generator=self.update_generator, device=self.device)
 
     def _confidences(self, logits):
-        """Logits (B, h - 1) -> c (B, h); the first action is always executed, so c_1 = 1."""
+        """Logits (B, h - 1) -> confidences (B, h). The first action is always executed, so c_1 = 1."""
         return F.pad(torch.sigmoid(logits), (1, 0), value=1.0)
 
     def _prefix_sum(self, values, prefix_length):

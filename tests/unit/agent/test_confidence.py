@@ -76,12 +76,14 @@ def test_cross_entropy_is_the_mean_over_valid_rows():
     assert nothing.item() == 0
 
 
-def test_indifference_is_the_larger_of_disagreement_and_noise():
+def test_delta_is_margin_times_the_larger_of_disagreement_and_noise():
     advantages = torch.tensor([[1.0, -0.2, 9.0], [-1.0, -0.2, -9.0]])  # variances: 2, 0, and one that does not count
     steps = torch.tensor([1, 2, 0])
-    assert confidence.indifference(advantages, steps, torch.tensor(0.3), action_size=6).item() == pytest.approx(1)
-    assert confidence.indifference(advantages, steps, torch.tensor(0.4), action_size=6).item() == pytest.approx(1.2)
-    nothing = confidence.indifference(advantages, torch.zeros(3, dtype=torch.long), torch.tensor(0.0), action_size=6)
+    for alpha, margin, expected in ((0.3, 1, 1), (0.4, 1, 1.2), (0.3, 0.5, 0.5)):
+        delta = confidence.delta(advantages, steps, torch.tensor(alpha), action_size=6, margin=margin)
+        assert delta.item() == pytest.approx(expected)
+    padding = torch.zeros(3, dtype=torch.long)
+    nothing = confidence.delta(advantages, padding, torch.tensor(0.0), action_size=6, margin=1)
     assert nothing.item() == 0
 
 
