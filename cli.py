@@ -1,4 +1,4 @@
-"""Command lines: one made from the declarations in config.py, and mistakes answered with one sentence."""
+"""Command lines: a parser that reports a mistake in one sentence, and train.py's flags, from config.py."""
 
 import argparse
 import difflib
@@ -12,7 +12,7 @@ from storage.run_dir import find_run, read_config
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds the default to each help text, unless the text itself has to explain it."""
+    """Adds the default to each help text, unless it is None: then the text itself explains it."""
 
     def __init__(self, prog):
         super().__init__(prog, max_help_position=36)
@@ -22,21 +22,21 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Answers a mistake with one sentence instead of the whole usage; flags cannot be abbreviated."""
+    """Reports a mistake in one sentence, exit status 2, instead of the whole usage. Flags cannot be abbreviated."""
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, **options)
-        # argparse's own pattern takes -1e1 for a flag.
+        # argparse would read -1e1 as a flag.
         self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (--help lists all flags)\n")
 
     def parse_args(self, args=None, namespace=None):
-        """As argparse's; an unknown flag is answered with the one that it resembles."""
+        """As `argparse.ArgumentParser.parse_args`; the error for an unknown flag suggests a similar one."""
         args = sys.argv[1:] if args is None else list(args)
         for word in args:
-            if re.fullmatch(r"--\w+=--", word):  # argparse of Python 3.11 raises ValueError
+            if re.fullmatch(r"--\w+=--", word):  # on these argparse of Python 3.11 raises ValueError
                 self.error(f"argument {word[:-3]}: expected one argument")
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -47,7 +47,12 @@ class Parser(argparse.ArgumentParser):
         return namespace
 
     def refuse_existing(self, paths, way_out):
-        """An error if one of the files that the command would write is there already."""
+        """End with an error if one of paths exists.
+
+        Args:
+            paths: files that the command would write.
+            way_out: what else the user can do, for the message.
+        """
         for path in paths:
             if os.path.exists(path):
                 self.error(f"{path} exists; {way_out}, or name other files with --output")
@@ -60,7 +65,7 @@ def train_parser():
     """The command line of train.py: every flag of config.py, and --resume."""
     parser = Parser(
         usage="python train.py --env NAME [flags]",
-        description="Train Soft Actor-Critic with action chunks. Steps are the agent's: one action, one step.",
+        description="Train Soft Actor-Critic with action chunks. A step is one action of the agent.",
         formatter_class=HelpFormatter,
     )
     groups = {}
@@ -80,9 +85,9 @@ def train_parser():
         "--resume",
         metavar="DIR",
         type=Name(),
-        help="continue a run from its last checkpoint: its directory, or auto for the newest run under exp/ with this "
-        "--experiment, --env, --chunk_size and --seed, if there is one. Flags that are not given are the run's "
-        "(default: a new run)",
+        help="continue the run in this directory from its last checkpoint; auto: the newest run under exp/ with this "
+        "--experiment, --env, --chunk_size and --seed, or a new run if there is none. Flags that are not given are "
+        "the run's (default: a new run)",
     )
     return parser
 
@@ -91,7 +96,9 @@ def parse_train_args(argv=None):
     """The command line of train.py. With --resume, flags that are not given are the run's own.
 
     Returns:
-        (Config, directory of the run that is resumed or None).
+        (Config, directory of the run to resume or None).
+
+    A mistake ends the process with exit status 2.
     """
     parser = train_parser()
     args = parser.parse_args(argv)
@@ -123,12 +130,12 @@ def _config(args):
 
 
 def flag_table():
-    """Every flag of train.py as a Markdown document, docs/flags.md, from the declarations."""
+    """The text of docs/flags.md."""
     lines = [
         "# Flags of train.py",
         "",
-        "Made by `python cli.py > docs/flags.md` from the declarations in config.py. A resumed run may change the",
-        "flags marked with *; every other change would make it another run.",
+        "Generated from config.py by `python cli.py > docs/flags.md`. A resumed run may change the flags marked",
+        "with *, and no others.",
     ]
     group = None
     for name, field in FLAGS.items():

@@ -1,7 +1,7 @@
-"""Every hyperparameter and flag of a run, each declared once.
+"""Every hyperparameter and flag of a run, each declared once, as a field of `Config`.
 
-A declaration is a field of `Config`. The command line, args.json, the checks of saved values and the flag table of the
-docs are made from it. To add a hyperparameter, add a field here and read `config.NAME` where it takes effect.
+The command line, args.json, the checks of saved values and docs/flags.md are generated from the fields. To add a
+hyperparameter, add a field here and read `config.NAME` where it takes effect.
 """
 
 import dataclasses
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 from errors import UsageError
 
-REQUIRED = dataclasses.MISSING  # `before` of a flag that every run has had from the start
+REQUIRED = dataclasses.MISSING  # value of `before` for a flag that the first version had already
 
 
 class Number:
-    """A finite int or float within an interval, as an argparse type and as a check of saved values.
+    """A finite int or float in an interval. An argparse type, and a check of saved values.
 
     Args:
-        kind: int or float; an int may be written as 1e6.
-        low, high: the interval, closed unless open_low, open_high.
-        even: only even numbers.
+        kind: int or float; 1e6 is accepted as an int.
+        low, high: bounds of the interval.
+        open_low, open_high: whether the bound itself is excluded.
+        even: whether only even numbers are accepted.
     """
 
     def __init__(self, kind, low=-math.inf, high=math.inf, open_low=False, open_high=False, even=False):
@@ -39,10 +40,14 @@ class Number:
         return f"{left}{self.low:.10g}, {self.high:.10g}{right}"
 
     def check(self, value, text=None):
-        """The value as its kind.
+        """The value, converted to `kind`.
+
+        Args:
+            value: int or float.
+            text: what to show in the message instead of value.
 
         Raises:
-            ArgumentTypeError: it is no number of this kind, or outside the interval; the text is shown.
+            ArgumentTypeError: value is not a number of this kind, or is outside the interval.
         """
         text = value if text is None else text
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -57,22 +62,22 @@ class Number:
         if below or above:
             raise ArgumentTypeError(f"{text} is not in {self}")
         if self.even and value % 2:
-            raise ArgumentTypeError(f"{text} is odd, which mp4 does not take")
+            raise ArgumentTypeError(f"{text} is odd; mp4 needs an even size")
         return value
 
 
 class Name:
-    """A text, as an argparse type and as a check of saved values.
+    """A string. An argparse type, and a check of saved values.
 
     Args:
-        pattern: regular expression that the whole text matches.
-        described: what that allows, for the error message.
+        pattern: regular expression that the whole string must match.
+        described: the allowed strings, in words for the error message.
     """
 
     metavar = "NAME"
     __name__ = "name"
 
-    def __init__(self, pattern=".+", described="texts of at least one character"):
+    def __init__(self, pattern=".+", described="strings of at least one character"):
         self.pattern, self.described = pattern, described
 
     def __call__(self, text):
@@ -82,10 +87,10 @@ class Name:
         return "text"
 
     def check(self, value):
-        """The text.
+        """The value itself.
 
         Raises:
-            ArgumentTypeError: it is not a text that matches.
+            ArgumentTypeError: value is not a string that matches.
         """
         if not (isinstance(value, str) and re.fullmatch(self.pattern, value)):
             raise ArgumentTypeError(f"{value!r} is not allowed, {self.described} are")
@@ -93,7 +98,7 @@ class Name:
 
 
 class Choice(Name):
-    """One of some texts."""
+    """One of the given strings."""
 
     def __init__(self, *choices):
         super().__init__("|".join(choices), f"only {' or '.join(choices)}")
@@ -108,10 +113,10 @@ class Switch:
 
     @staticmethod
     def check(value):
-        """The value.
+        """The value itself.
 
         Raises:
-            ArgumentTypeError: it is not a bool.
+            ArgumentTypeError: value is not a bool.
         """
         if not isinstance(value, bool):
             raise ArgumentTypeError(f"{value!r} is not true or false")
@@ -131,12 +136,12 @@ BELOW_ONE = Number(float, 0, 1, open_high=True)
 FINITE = Number(float)
 VIDEO_SIZE = Number(int, 16, even=True)
 VIDEO_FPS = Number(float, 1)
-# Bounds beyond what any machine can do, so that a typing error is refused.
+# Upper bounds that only a typing error exceeds.
 NUM_THREADS = Number(int, 1, 1024)
 HIDDEN_DIM = Number(int, 1, 16_384)
 HIDDEN_DEPTH = Number(int, 1, 64)
 BATCH_SIZE = Number(int, 1, 2**20)
-FILE_NAME = Name(r"[\w-][\w.-]*", "only letters, digits, '_', '-', and behind the first character '.',")
+FILE_NAME = Name(r"[\w-][\w.-]*", "only letters, digits, '_', '-', and after the first character '.',")
 SWITCH = Switch()
 
 
@@ -145,13 +150,13 @@ def flag(group, default, kind, help, unit=None, resumable=False, before=REQUIRED
 
     Args:
         group: heading in --help and in the table of flags.
-        default: value of a run that does not give the flag; None where the help says what happens then.
-        kind: Number, Name, Choice or Switch: type and bounds.
+        default: the default; with None, the help says what happens.
+        kind: Number, Name, Choice or Switch, with type and bounds.
         help: one clause.
-        unit: of the value.
+        unit: unit of the value, or None.
         resumable: whether a resumed run may have another value.
-        before: the value that means "as before this flag existed"; runs whose args.json lacks the flag get it.
-        nargs: None, or the names of the values of a flag that takes several.
+        before: the value with which a run behaves as before this flag existed; used where args.json lacks the flag.
+        nargs: names of the values, for a flag that takes several; else None.
     """
     metadata = dict(group=group, kind=kind, help=help, unit=unit, resumable=resumable, before=before, nargs=nargs)
     return dataclasses.field(default=default, metadata=metadata)
@@ -160,20 +165,20 @@ def flag(group, default, kind, help, unit=None, resumable=False, before=REQUIRED
 # fmt: off
 @dataclass(frozen=True)
 class Config:
-    """All flags of a run, with their values."""
+    """The values of all flags of a run."""
 
     experiment: str = flag("run", "sac", FILE_NAME, "name of the experiment, first part of the run directory's name")
     seed: int = flag("run", 1, SEED, "seed of every random stream")
     device: str = flag(
-        "run", "auto", Name(), "torch device: cpu, cuda, cuda:1, mps; auto takes CUDA where there is one",
+        "run", "auto", Name(), "torch device: cpu, cuda, cuda:1, mps; auto is CUDA if available, else cpu",
         resumable=True)
     num_threads: int | None = flag(
         "run", None, NUM_THREADS, "torch threads (default: 1 on a CPU with up to 512 units per layer, else all cores)",
         resumable=True)
     compile: str = flag(
         "run", "auto", Choice("auto", "on", "off"),
-        "compile the update's gradients once it has run 1,000 times: half a minute, then 1.4 times as fast; auto does "
-        "so on a CPU with a C++ compiler for runs of 30,000 updates or more",
+        "compile the gradients after 1,000 updates: takes half a minute, then updates are 1.4 times as fast; auto is "
+        "on for runs of 30,000 updates or more on a CPU with a C++ compiler",
         resumable=True)
     fast_path: bool = flag(
         "run", True, SWITCH,
@@ -184,62 +189,62 @@ class Config:
         "run", 2500, NON_NEGATIVE_INT,
         "random steps at the start, without updates; one action is held for chunk_size steps", "steps")
     eval_frequency: int = flag(
-        "run", 10_000, POSITIVE_INT, "interval of evaluations; there is one at the end too", "steps", resumable=True)
+        "run", 10_000, POSITIVE_INT, "interval of evaluations; the end of the run is evaluated too", "steps",
+        resumable=True)
     num_eval_episodes: int = flag("run", 10, POSITIVE_INT, "episodes per evaluation", resumable=True)
     checkpoint_frequency: int = flag(
         "run", 10_000, NON_NEGATIVE_INT,
-        "interval of checkpoints, each taken at the next end of an episode; 0 takes none", "steps", resumable=True)
+        "interval of checkpoints, each at the next end of an episode; 0 for none", "steps", resumable=True)
 
     env: str = flag(
         "environment", None, Name(),
         "DM Control task (cheetah_run, ball_in_cup_catch, ...) or Gymnasium id (Pendulum-v1, HalfCheetah-v5, "
         "module:Id-v0)")
     action_repeat: int = flag(
-        "environment", 1, POSITIVE_INT, "control steps that each action is applied for; they count as one step")
+        "environment", 1, POSITIVE_INT, "control steps per action; together they count as one step")
 
     chunk_size: int = flag("chunking", 5, POSITIVE_INT, "h: actions per plan; 1 is plain SAC")
     confidence_threshold: float = flag(
         "chunking", 0.5, FRACTION,
-        "a plan is executed until a confidence drops below this; 0 executes whole plans")
+        "a plan ends before the first action whose confidence is below this; 0 executes whole plans")
     confidence_margin: float = flag(
         "chunking", 1.0, NON_NEGATIVE,
-        "how much worse than replanning a planned step may be, as a multiple of what the critics disagree about, or "
-        "of what the policy gives up for its randomness, whichever is more")
+        "factor of delta, the loss against replanning that still counts as none: delta = confidence_margin * "
+        "max(disagreement of the critics, alpha A / 2), A the number of action dimensions")
     exploration_noise: str = flag(
         "chunking", "ar1", Choice("ar1", "pink"),
-        "noise of sampled plans: ar1 is a sequence of its own in each plan; pink is one sequence per episode, with "
-        "power 1/f, that plans take their parts of, while the actor learns with independent noise", before="ar1")
+        "exploration noise: ar1 is a new sequence per plan; pink is one sequence per episode with power 1/f, of which "
+        "each plan takes its part, and the actor learns with independent noise", before="ar1")
     noise_correlation: float = flag(
-        "chunking", 0.8, Number(float, 0, 0.999999),  # what is closer to 1 is 1 in float32
-        "correlation of the ar1 noise of neighbouring actions of a plan, at the start; 0 is independent noise")
-    learnable_noise_correlation: bool = flag("chunking", True, SWITCH, "learn that correlation with the actor")
+        "chunking", 0.8, Number(float, 0, 0.999999),  # values closer to 1 are rounded to 1 in float32
+        "initial correlation of ar1 noise between neighbouring actions of a plan; 0 is independent noise")
+    learnable_noise_correlation: bool = flag("chunking", True, SWITCH, "learn the noise correlation with the actor")
     windows: str = flag(
         "chunking", "any", Choice("any", "committed"),
-        "replayed action prefixes: any executed actions in a row (right for deterministic dynamics), or only those "
-        "committed to in one plan (right for random dynamics)")
+        "replayed windows: any consecutive executed actions (valid for deterministic dynamics), or only actions of "
+        "one plan (valid for random dynamics too)")
     commit_epsilon: float = flag(
         "chunking", 0.1, FRACTION,
-        "probability that a plan is executed to its end in training whatever its confidences")
+        "probability that training executes a whole plan, whatever its confidences")
 
     discount: float = flag("SAC", 0.99, BELOW_ONE, "discount factor", "per step")
     batch_size: int = flag("SAC", 128, BATCH_SIZE, "windows per batch")
     updates_per_step: float = flag(
-        "SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one every other step")
+        "SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one update every second step")
     replay_buffer_capacity: int = flag(
         "SAC", 1_000_000, Number(int, 2), "capacity of the replay buffer: one row per step and one per episode", "rows")
     replay_weight: str = flag(
         "SAC", "even", Choice("even", "fading"),
         "weight of a replayed window: even, or fading with the age of its first step in rows, max(0.9999^age, 0.1)",
         before="even")
-    init_temperature: float = flag("SAC", 0.1, POSITIVE, "temperature (alpha) at the start", "reward per nat")
+    init_temperature: float = flag("SAC", 0.1, POSITIVE, "initial temperature (alpha)", "reward per nat")
     learnable_temperature: bool = flag("SAC", True, SWITCH, "learn the temperature")
     target_entropy: float | None = flag(
         "SAC", None, FINITE,
-        "entropy that the temperature aims at (default: minus the number of action dimensions)", "nats per step")
+        "target entropy of the temperature (default: minus the number of action dimensions)", "nats per step")
     temperature_weighting: str = flag(
         "SAC", "prefix", Choice("prefix", "step"),
-        "steps of a plan in the temperature's loss: those of a random prefix, so that early ones weigh most, or all "
-        "alike", before="prefix")
+        "steps in the temperature loss: those of a random prefix, so early ones weigh more, or all steps equally", before="prefix")
     actor_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, actor")
     actor_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, actor", nargs=("B1", "B2"))
     critic_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, critic")
@@ -247,12 +252,12 @@ class Config:
     alpha_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, temperature")
     alpha_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, temperature", nargs=("B1", "B2"))
     confidence_lr: float = flag(
-        "SAC", 1e-3, POSITIVE, "Adam's learning rate, confidence head, whose betas are the actor's")
+        "SAC", 1e-3, POSITIVE, "Adam's learning rate, confidence head; its betas are the actor's")
     actor_update_frequency: int = flag(
         "SAC", 1, POSITIVE_INT, "interval of actor, confidence and temperature updates", "updates")
     critic_target_update_frequency: int = flag("SAC", 1, POSITIVE_INT, "interval of target critic updates", "updates")
     critic_tau: float = flag(
-        "SAC", 0.005, Number(float, 0, 1, open_low=True), "share of the critic that a target update takes over")
+        "SAC", 0.005, Number(float, 0, 1, open_low=True), "weight of the critic in an update of the target critic")
 
     normalize_observations: bool = flag(
         "networks", False, SWITCH,
@@ -265,17 +270,18 @@ class Config:
         "networks", (-5.0, 2.0), FINITE, "range of the log standard deviation before the tanh", nargs=("LOW", "HIGH"))
 
     log_frequency: int = flag(
-        "logging", 100, POSITIVE_INT, "interval of the updates that enter train.csv", "updates", resumable=True)
+        "logging", 100, POSITIVE_INT, "interval of the updates that train.csv averages", "updates", resumable=True)
     log_save_tb: bool = flag("logging", True, SWITCH, "write TensorBoard files", resumable=True)
     save_video: bool = flag("logging", True, SWITCH, "record the first episode of each evaluation", resumable=True)
-    video_size: int = flag("logging", 256, VIDEO_SIZE, "side of the video (DM Control)", "pixels", resumable=True)
+    video_size: int = flag(
+        "logging", 256, VIDEO_SIZE, "width and height of the video (DM Control)", "pixels", resumable=True)
     video_camera: str | None = flag(
         "logging", None, Name(),
         "camera of the video, by its name or number (DM Control; default: the task's first)", resumable=True)
     video_fps: float | None = flag(
         "logging", None, VIDEO_FPS,
-        "frame rate of the video, at most one frame per step; it plays in real time (default: every n-th step, with "
-        "the smallest n that gives 25 or fewer)", "frames per second", resumable=True)
+        "frame rate of the video, which plays in real time; at most one frame per step (default: every n-th step, "
+        "with the smallest n that gives at most 25)", "frames per second", resumable=True)
     video_overlay: bool = flag(
         "logging", True, SWITCH, "show step, return and the plan with its confidences in the video", resumable=True)
 # fmt: on
@@ -285,10 +291,10 @@ FLAGS = {field.name: field for field in dataclasses.fields(Config)}
 
 
 def parse_saved(values):
-    """A `Config` from the flags in args.json or policy.pt, held to the same bounds as the command line.
+    """A `Config` from the flags in args.json or policy.pt, with the bounds of the command line.
 
     Args:
-        values: dict, name -> value as JSON has it. Flags that did not exist yet get their `before`.
+        values: {name: value}, as read from JSON. Missing flags get their `before`.
 
     Raises:
         ValueError: a flag is missing, unknown, or has a value that the command line would refuse.
@@ -320,8 +326,13 @@ def _check(field, value):
 
 
 def check_together(config):
-    """Raise UsageError if flags contradict each other."""
-    is_default = config.num_seed_steps == FLAGS["num_seed_steps"].default  # a short run without that flag is no mistake
+    """Check flags that depend on each other.
+
+    Raises:
+        UsageError: two flags contradict each other, or LOW is not less than HIGH.
+    """
+    # A short run that only keeps the default is no mistake.
+    is_default = config.num_seed_steps == FLAGS["num_seed_steps"].default
     if config.num_seed_steps > config.num_train_steps and not is_default:
         limit = f"--num_train_steps {config.num_train_steps}"
         raise UsageError(f"argument --num_seed_steps: {config.num_seed_steps} is more than {limit}")
@@ -335,28 +346,28 @@ def check_together(config):
 
 
 def as_json(config):
-    """The flags as args.json has them."""
+    """{name: value} for args.json, with lists instead of tuples."""
     return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
 
 
 def _plain(value):
-    """As JSON has it: it knows no tuples."""
+    """A list instead of a tuple: JSON has no tuples."""
     return list(value) if isinstance(value, tuple) else value
 
 
 def differing_flags(saved, config):
-    """What keeps a configuration from continuing a run: sentences about flags that make a run what it is.
+    """One clause per flag that differs from the saved one and may not change when a run is resumed.
 
     Args:
-        saved: dict of the run's flags as JSON has them; one that did not exist yet counts as its `before`.
-        config: Config.
+        saved: {name: value} of the run, as read from JSON. Missing flags count as their `before`.
+        config: `Config`.
     """
     sentences = []
     for name, here in as_json(config).items():
         data = FLAGS[name].metadata
         there = saved.get(name, _plain(data["before"]))
         if there is REQUIRED:
-            sentences.append(f"--{name} is missing there")
+            sentences.append(f"--{name} is not saved")
         elif there != here and not data["resumable"]:
-            sentences.append(f"--{name} is {there} there, not {here}")
+            sentences.append(f"--{name} is saved as {there}, not {here}")
     return sentences

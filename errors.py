@@ -7,16 +7,19 @@ from contextlib import contextmanager
 
 
 class UsageError(Exception):
-    """A mistake in the flags or in what they point to; nothing has been done yet. Exit status 2."""
+    """A mistake in the flags or in a file that they name, found before anything is done. Exit status 2."""
 
 
 class RunError(Exception):
-    """Something went wrong while a command was at work. Exit status 1."""
+    """A failure while a command runs. Exit status 1."""
 
 
 @contextmanager
 def report_errors():
-    """For the main() of a command: errors and warnings within it are printed as one line each."""
+    """Context of the main() of a command: print UsageError, RunError, Ctrl-C and warnings as one line each.
+
+    An error ends the process with the exit status of its class, Ctrl-C with 130.
+    """
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         yield

@@ -11,26 +11,26 @@ DEVICE_TYPES = ("cpu", "cuda", "mps")
 
 
 def numpy_generator(seed, stream):
-    """A random stream of its own, a numpy Generator.
+    """A numpy Generator.
 
     Args:
         seed: the run's seed.
-        stream: the name of what draws from it; two names give two independent streams.
+        stream: name of the random stream; streams of different names are independent.
     """
     return np.random.default_rng([seed, *stream.encode()])
 
 
 def torch_generator(seed, stream, device):
-    """As `numpy_generator`, for tensors on device."""
+    """A torch Generator on device; other arguments as in `numpy_generator`."""
     return torch.Generator(device).manual_seed(int(numpy_generator(seed, stream).integers(2**63)))
 
 
 class Every:
-    """Whether at least `interval` steps have passed since it was last true.
+    """A callable, step -> whether at least `interval` steps have passed since it last returned True.
 
     Args:
-        interval: in steps; 0 is never.
-        step: where the counting starts.
+        interval: steps; with 0 it always returns False.
+        step: step from which the first interval is counted.
     """
 
     def __init__(self, interval, step=0):
@@ -73,17 +73,17 @@ class Stopwatch:
 
 
 def choose_device(name):
-    """The torch device called name; auto is CUDA where there is one.
+    """The torch device of this name; auto is CUDA if available, else cpu.
 
     Raises:
-        ValueError: torch does not know the name, or has no such device here.
+        ValueError: torch does not know the name, this machine has no such device, or it is not in DEVICE_TYPES.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except Exception as error:  # each kind of device has its own
+    except Exception as error:  # each type of device raises another one
         raise ValueError(f"{name} is not usable here: {str(error).partition(chr(10))[0]}") from error
     if device.type not in DEVICE_TYPES:
         raise ValueError(f"{name} is not one of {', '.join(DEVICE_TYPES)}")
@@ -91,12 +91,12 @@ def choose_device(name):
 
 
 def memory_limit():
-    """Bytes of memory that this process may use, or None where the system does not say."""
+    """Bytes of memory that this process may use, or None if the system does not tell."""
     limits = []
     if hasattr(os, "sysconf"):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     try:
-        with open("/sys/fs/cgroup/memory.max") as file:  # of a container
+        with open("/sys/fs/cgroup/memory.max") as file:  # limit of a container
             limits.append(int(file.read()))
     except (OSError, ValueError):
         pass

@@ -84,12 +84,12 @@ def test_a_flag_that_is_newer_than_a_run_means_as_before(monkeypatch):
     assert (resumed.momentum, resumed.bounds) == (0.0, (3.0, 4.0))
     assert differing_flags(saved(), resumed) == []
     assert differing_flags(saved(), Newer(**ENV)) == [
-        "--momentum is 0.0 there, not 0.9",
-        "--bounds is [3.0, 4.0] there, not [1.0, 2.0]",
+        "--momentum is saved as 0.0, not 0.9",
+        "--bounds is saved as [3.0, 4.0], not [1.0, 2.0]",
     ]
     without = saved()
     del without["discount"]
-    assert differing_flags(without, Config(**ENV)) == ["--discount is missing there"]
+    assert differing_flags(without, Config(**ENV)) == ["--discount is not saved"]
 
 
 def test_runs_of_the_time_before_these_flags_are_resumed_as_they_were():
@@ -107,7 +107,7 @@ def test_only_what_makes_a_run_what_it_is_counts_as_different():
     there = saved()
     changed = {"num_train_steps": 5, "device": "cuda", "discount": 0.9, "chunk_size": 3}
     sentences = differing_flags(there, dataclasses.replace(Config(**ENV), **changed))
-    assert sentences == ["--chunk_size is 5 there, not 3", "--discount is 0.99 there, not 0.9"]
+    assert sentences == ["--chunk_size is saved as 5, not 3", "--discount is saved as 0.99, not 0.9"]
 
 
 def test_every_declaration_is_complete():

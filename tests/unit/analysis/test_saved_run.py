@@ -60,9 +60,9 @@ def edit(run, **changes):
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"action_repeat": 4}, "--action_repeat is 1 there, not 4"),
-        ({"discount": 0.5}, "--discount is 0.99 there, not 0.5"),
-        ({"env": "Pendulum-v1"}, f"--env is {ENV} there, not Pendulum-v1"),
+        ({"action_repeat": 4}, "--action_repeat is saved as 1, not 4"),
+        ({"discount": 0.5}, "--discount is saved as 0.99, not 0.5"),
+        ({"env": "Pendulum-v1"}, f"--env is saved as {ENV}, not Pendulum-v1"),
         ({"hidden_dim": "32"}, "--hidden_dim: '32' is not a number"),
         ({"chunk_size": "gone"}, "--chunk_size is missing"),
         ({"new_flag": 1}, "--new_flag is a flag of another version"),
