@@ -1,4 +1,4 @@
-"""Tasks x seeds x settings, each run a process of train.py. What has finished is not run again, the rest is continued.
+"""Train all combinations of tasks, seeds and settings; skip finished runs, continue unfinished ones.
 
 python benchmark.py --name chunks --envs cheetah_run,walker_run --seeds 1-3 --common "num_train_steps=50000" \\
     --set "plain: chunk_size=1" --set "fixed: confidence_threshold=0" --set "adaptive:"
@@ -21,45 +21,59 @@ from launch.run import Run
 from launch.scheduler import Scheduler
 from storage.run_dir import lock
 
-# Flags of train.py that no setting may have: what decides them here.
-MAX_SEEDS = 1000  # of one range
+MAX_SEEDS = 1000  # in one range; more is a typing error
+# Flags of train.py that a setting cannot have, and why.
 RESERVED_FLAGS = {
-    "help": "it is a flag of the command line",
-    "env": "--envs decides it",
-    "seed": "--seeds decides it",
-    "experiment": "it is made of --name and the setting's name",
+    "help": "it trains nothing",
+    "env": "--envs sets it",
+    "seed": "--seeds sets it",
+    "experiment": "--name and the name of the setting make it",
     "resume": "runs are always continued",
 }
 
 
 def parse_seeds(text):
-    """1-3,7 -> [1, 2, 3, 7]."""
+    """Seeds as text: 1-3,7 -> [1, 2, 3, 7].
+
+    Raises:
+        ArgumentTypeError: text is not a list of seeds, or has one twice.
+    """
     seeds = []
     for part in text.split(","):
         if not (match := re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)):
             raise argparse.ArgumentTypeError(f"{text!r} is not a list like 1-3,7")
         first, last = SEED(match[1]), SEED(match[2] or match[1])
         if last - first >= MAX_SEEDS:
-            raise argparse.ArgumentTypeError(f"{part} are more than {MAX_SEEDS} seeds")
+            raise argparse.ArgumentTypeError(f"{part} is a range of more than {MAX_SEEDS} seeds")
         seeds += range(first, last + 1)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"{text!r} holds no seed, or one twice")
+        raise argparse.ArgumentTypeError(f"{text!r} has no seed, or a seed twice")
     return seeds
 
 
 def parse_envs(text):
-    """cheetah_run, walker_run -> ["cheetah_run", "walker_run"]."""
+    """Tasks as text: cheetah_run, walker_run -> ["cheetah_run", "walker_run"].
+
+    Raises:
+        ArgumentTypeError: a name is empty or there twice.
+    """
     names = [name.strip() for name in text.split(",")]
     if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} holds an empty name, or one twice")
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name, or a name twice")
     return names
 
 
 def parse_setting(text):
-    """'name: flag=value flag=value' -> (name, train.py's flags); without a name it is the text itself."""
+    """A setting as text: 'name: flag=value flag=value' -> (name, command line of train.py).
+
+    Without a name, the text itself is the name.
+
+    Raises:
+        ArgumentTypeError: text is not a setting, or has a flag of RESERVED_FLAGS.
+    """
     name, colon, rest = text.partition(":")
     if not text.strip():
-        raise argparse.ArgumentTypeError("an empty text is no setting; 'name:' is one without flags")
+        raise argparse.ArgumentTypeError("a setting cannot be empty; 'name:' is a setting without flags")
     if not colon or "=" in name:
         name, rest = "", text
     flags = []
@@ -76,26 +90,29 @@ def parse_setting(text):
 
 
 def parse_command_line(argv=None):
-    """The command line as (name, runs, how many at a time or None, address of a Ray cluster or None)."""
+    """(name, list of `Run`, number of parallel runs or None, address of a Ray cluster or None).
+
+    A mistake ends the process.
+    """
     usage = "python benchmark.py --name NAME --envs A,B --seeds 1-3 --set SETTING [--set SETTING ...]"
     parser = Parser(usage=usage, description=__doc__.splitlines()[0])
-    parser.add_argument("--name", required=True, help="of the benchmark; results go to results/NAME/")
+    parser.add_argument("--name", required=True, help="name of the benchmark; its results go to results/NAME/")
     parser.add_argument("--envs", required=True, type=parse_envs, help="tasks, separated by commas")
-    parser.add_argument("--seeds", required=True, type=parse_seeds, help="like 1-3,7")
-    setting = "'name: flag=value flag=value': flags of train.py; switches are true or false"
+    parser.add_argument("--seeds", required=True, type=parse_seeds, help="seeds, such as 1-3,7")
+    setting = "a setting, 'name: flag=value flag=value', with flags of train.py; switches are true or false"
     parser.add_argument(
         "--set", required=True, action="append", type=parse_setting, dest="settings", metavar="SETTING", help=setting
     )
-    parser.add_argument("--common", type=parse_setting, default=("", []), help="flag=value flag=value of every setting")
-    parser.add_argument("--jobs", type=POSITIVE_INT, help="runs at a time (default: one per core, also of a cluster)")
-    ray = "run them on the Ray cluster at host:port (auto: the one of this machine; local: a private one)"
+    parser.add_argument("--common", type=parse_setting, default=("", []), help="flag=value flag=value for all settings")
+    parser.add_argument("--jobs", type=POSITIVE_INT, help="number of parallel runs (default: one per core)")
+    ray = "Ray cluster to run on: host:port, auto (this machine's cluster) or local (a private one on this machine)"
     parser.add_argument("--ray", metavar="ADDRESS", help=ray)
     args = parser.parse_args(argv)
     if not re.fullmatch(r"[\w.-]*[\w-][\w.-]*", args.name):
-        parser.error("argument --name: only letters, digits, '.', '_' and '-' are allowed, and not dots alone")
+        parser.error("argument --name: only letters, digits, '.', '_' and '-' are allowed, and not only dots")
     names = [name for name, _ in args.settings]
     if len(set(names)) < len(names):
-        parser.error("argument --set: one is given twice")
+        parser.error("argument --set: a name is given twice")
     runs = [
         make_run(args, env, *setting, seed) for seed in args.seeds for env in args.envs for setting in args.settings
     ]
@@ -103,23 +120,29 @@ def parse_command_line(argv=None):
 
 
 def make_run(args, env, setting, flags, seed):
-    """A `Run`; a mistake in the flags of train.py ends the process."""
+    """The `Run` of an environment, setting and seed.
+
+    A mistake in the flags of train.py ends the process.
+
+    Raises:
+        UsageError: the flags switch checkpoints off.
+    """
     fixed = ["--env", env, "--seed", str(seed), "--experiment", f"{args.name}-{setting}", "--resume", "auto"]
     argv = (*args.common[1], *flags, *fixed)
     config, _ = parse_train_args(argv)
     if not config.checkpoint_frequency:
-        raise UsageError("argument --set or --common: checkpoint_frequency=0 leaves nothing to continue a run from")
+        raise UsageError("argument --set or --common: checkpoint_frequency=0 is refused: runs need checkpoints")
     return Run(env, setting, seed, argv, config)
 
 
 def check_envs(runs):
-    """Refuse names of environments that do not exist; those of runs that have started are not looked up.
+    """Check the names of the environments of runs that have not started yet.
 
-    In a process of its own: what knows the names is slow to import and settles on a renderer. Modules of custom
+    This takes a process of its own, because importing dm_control is slow and fixes the renderer. Modules of custom
     environments are not imported.
 
     Raises:
-        UsageError: a name does not exist.
+        UsageError: there is no environment of such a name.
     """
     if names := list(dict.fromkeys(run.env for run in runs if run.directory() is None)):
         command = [sys.executable, "-P", "-m", "envs", *names]
@@ -130,7 +153,7 @@ def check_envs(runs):
 
 
 def main():
-    """The command line."""
+    """The command."""
     with report_errors():
         name, runs, slots, address = parse_command_line()
         check_envs(runs)
@@ -152,10 +175,10 @@ def main():
 
 @contextmanager
 def locked(log_dir):
-    """Keeps a second benchmark of the same name from running everything twice.
+    """Lock a benchmark's name, so that a second process cannot run everything twice.
 
     Raises:
-        UsageError: there is one.
+        UsageError: another process holds the lock, or log_dir cannot be created.
     """
     with ExitStack() as stack:
         try:

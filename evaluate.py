@@ -1,9 +1,9 @@
-"""Play what train.py has trained.
+"""Play a saved run.
 
 python evaluate.py exp/RUN                      20 episodes: a table, and exp/RUN/evaluation.json
-python evaluate.py exp/RUN --video              record the first one, too: evaluation-video.mp4
-python evaluate.py exp/RUN --sweep              return against mean k, learned, fixed and shuffled lengths
-python evaluate.py exp/RUN --calibration        what continuing a plan changes, against what was predicted
+python evaluate.py exp/RUN --video              also records the first episode: evaluation-video.mp4
+python evaluate.py exp/RUN --sweep              threshold sweep: return against mean executed length
+python evaluate.py exp/RUN --calibration        realised advantages against predicted ones
 """
 
 import argparse
@@ -13,7 +13,7 @@ from cli import Parser
 from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
 from errors import RunError, UsageError, report_errors
 
-# What each flag counts for, and its default.
+# flag: (modes that accept it, default)
 MODES_OF_FLAGS = {
     "confidence_threshold": (("episodes", "video", "calibration"), None),
     "sample": (("episodes", "video", "sweep"), False),
@@ -27,7 +27,7 @@ MODES_OF_FLAGS = {
 
 
 def parse_args(argv=None):
-    """The command line; `mode` is episodes, video, sweep or calibration, `output` None where it was not given."""
+    """The parsed command line, with `mode`: episodes, video, sweep or calibration. A mistake ends the process."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.video + args.sweep + args.calibration > 1:
@@ -49,40 +49,41 @@ def parse_args(argv=None):
 
 
 def build_parser():
-    """All flags; those of `MODES_OF_FLAGS` are None where they are not given."""
+    """The parser. Flags of `MODES_OF_FLAGS` are None if they are not given."""
     parser = Parser(usage="python evaluate.py RUN_DIR [flags]", description="Play a saved run.")
     either = {"action": argparse.BooleanOptionalAction}
     # fmt: off
     flag = parser.add_argument
     flag("run_dir", metavar="RUN_DIR", help="directory of a run, exp/...")
-    flag("--episodes", type=POSITIVE_INT, default=20, help="episodes, for a sweep per row (default: 20)")
-    flag("--seed", type=SEED, default=0, help="seed of the episodes (default: 0)")
-    flag("--confidence_threshold", type=FRACTION, help="a plan ends below it (default: the run's)")
-    flag("--sample", **either, help="draw actions from the policy (default: mode)")
+    flag("--episodes", type=POSITIVE_INT, default=20, help="number of episodes; in a sweep, per row (default: 20)")
+    flag("--seed", type=SEED, default=0, help="seed from which the episodes' seeds are made (default: 0)")
+    flag("--confidence_threshold", type=FRACTION,
+         help="a plan ends before the first confidence below it (default: the run's)")
+    flag("--sample", **either, help="sample actions from the policy (default: its mode)")
     flag("--video", default=False, **either, help="record the first episode (default: no)")
-    flag("--video_overlay", **either, help="show the plan (default: yes)")
-    flag("--video_size", type=VIDEO_SIZE, help="pixels per side (default: 256)")
+    flag("--video_overlay", **either, help="show step, return and plan in the video (default: yes)")
+    flag("--video_size", type=VIDEO_SIZE, help="width and height of the video in pixels (default: 256)")
     flag("--video_camera", metavar="NAME", help="camera, by name or number (default: the task's first)")
     flag("--video_fps", type=VIDEO_FPS,
-         help="frames per second, at most one per step, in real time (default: of every n-th step, at most 25)")
+         help="frames per second, at most one per step (default: every n-th step, at most 25)")
     flag("--sweep", action="store_true",
-         help="every fixed length, thresholds over [0, 1], and each threshold's lengths shuffled (default: no)")
+         help="play every fixed length, thresholds 0 to 1, and each threshold's lengths shuffled (default: no)")
     flag("--calibration", action="store_true",
-         help="branch the simulator inside plans: continue, or replan; actions are always drawn (default: no)")
-    flag("--pairs", type=POSITIVE_INT, help="pairs of branches, for a calibration (default: 2000)")
-    flag("--horizon", type=POSITIVE_INT, help="steps of a branch (default: 50)")
+         help="at states inside plans, compare continuing with replanning; actions are always sampled (default: no)")
+    flag("--pairs", type=POSITIVE_INT, help="number of compared states (default: 2000)")
+    flag("--horizon", type=POSITIVE_INT, help="steps per branch (default: 50)")
     flag("--output",
-         help="files are called this and .json, .csv, .mp4, .png, .svg (default: evaluation, evaluation-video, sweep "
-         "or calibration in RUN_DIR, with a number if that exists)")
+         help="path of the files without .json, .csv, .mp4, .png, .svg (default: evaluation, evaluation-video, sweep "
+         "or calibration in RUN_DIR, with a number if it exists)")
     # fmt: on
     return parser
 
 
 def load(args):
-    """(agent, environment, Config, step) of the run.
+    """(agent, environment, Config, steps of training) of the run.
 
     Raises:
-        UsageError: it cannot be played, or not in this way.
+        UsageError: the run cannot be played, or not in this mode.
     """
     from envs import rendering
 
@@ -117,11 +118,13 @@ def load(args):
 
 
 def run(args):
-    """Play, print and write. What was played before Ctrl-C or an error is written as not complete.
+    """Play the run, print the results and write them.
+
+    After Ctrl-C or an error the results so far are written, with "complete": false.
 
     Raises:
-        UsageError: the directory cannot be played.
-        RunError: what is played is not finite, or a result cannot be written.
+        UsageError: the run cannot be played, or not in this mode.
+        RunError: a value is not finite, or a result cannot be written.
     """
     agent, env, config, step = load(args)
     from analysis import evaluation_file
@@ -152,10 +155,10 @@ def run(args):
         figure = play(result, args, output, agent, env, config, seeds)
         result["complete"] = True
     finally:
-        if set(result) != known:  # something was played
+        if set(result) != known:  # there are results
             evaluation_file.write(output, result)
             if not result["complete"]:
-                print(f"wrote {output}.json, not complete", flush=True)
+                print(f"wrote {output}.json, incomplete", flush=True)
     if figure:
         save_figure(figure, output)
     for ending in endings:
@@ -164,7 +167,7 @@ def run(args):
 
 
 def play_episodes(result, args, output, agent, env, config, seeds):
-    """Play each episode and print it; record the first if that is wanted."""
+    """Play and print each episode; record the first one in video mode. Adds to result; returns no figure."""
     from agent.chunking import by_confidence
     from analysis.statistics import interval_text, mean_interval_name, summary
     from rollout import play_each
@@ -185,7 +188,7 @@ def play_episodes(result, args, output, agent, env, config, seeds):
 
 
 def play_sweep(result, args, output, agent, env, config, seeds):
-    """The threshold sweep: its rows, printed as they come; its picture."""
+    """Play and print the rows of a threshold sweep. Adds them to result; returns its figure."""
     from analysis import threshold_sweep
     from analysis.statistics import mean_interval_name
 
@@ -199,7 +202,7 @@ def play_sweep(result, args, output, agent, env, config, seeds):
 
 
 def play_calibration(result, args, output, agent, env, config, seeds):
-    """The calibration: its pairs as CSV and its report, printed; its picture."""
+    """Play a calibration, write its pairs as CSV, print its report. Adds to result; returns its figure."""
     from agent.chunking import by_confidence
     from analysis import calibration
     from storage.files import write_atomically
@@ -224,7 +227,7 @@ def play_calibration(result, args, output, agent, env, config, seeds):
 
 
 def main():
-    """The command line; every error is one sentence."""
+    """The command."""
     with report_errors():
         run(parse_args())
 

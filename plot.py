@@ -1,9 +1,9 @@
 """Learning curves: one panel per task, one colour per setting, a thin line per seed.
 
-python plot.py exp/RUN exp/RUN ...                        runs, by their --experiment
+python plot.py exp/RUN exp/OTHER                          runs; one setting per --experiment of train.py
 python plot.py results/NAME/eval.csv                      what benchmark.py wrote
 python plot.py results/NAME/eval.csv --reference published_curves.csv --levels published_returns.csv
-python plot.py exp/RUN/sweep.json                         the picture of a sweep or calibration once more
+python plot.py exp/RUN/sweep.json                         the figure of a sweep or calibration again
 """
 
 import os
@@ -20,7 +20,7 @@ DEFAULT_OUTPUT = "exp/plots/curves"
 
 
 def parse_args(argv=None):
-    """The command line; `output` is a name that is free, or may be replaced."""
+    """The parsed command line; no file of `output` exists, unless --replace is given. A mistake ends the process."""
     parser = Parser(
         usage="python plot.py RUN_DIR|EVAL_CSV|JSON ... [flags]",
         description="Draw learning curves.",
@@ -29,42 +29,43 @@ def parse_args(argv=None):
         "sources",
         nargs="+",
         metavar="RUN_DIR|EVAL_CSV|JSON",
-        help="run directories and eval.csv of a benchmark; or the JSON file of evaluate.py --calibration, or of "
-        "--sweep, then of one run or of several",
+        help="run directories and eval.csv files of benchmarks; or JSON files of evaluate.py: one calibration, or the "
+        "sweeps of one or several runs",
     )
-    parser.add_argument("--statistic", choices=STATISTICS, default="mean", help="over seeds (default: mean)")
+    parser.add_argument("--statistic", choices=STATISTICS, default="mean", help="statistic over seeds (default: mean)")
     parser.add_argument(
-        "--x", choices=("steps", "hours"), default="steps", help="hours leave evaluations out (default: steps)"
+        "--x", choices=("steps", "hours"), default="steps", help="x axis; hours exclude evaluations (default: steps)"
     )
-    parser.add_argument("--y", choices=("return", "k"), default="return", help="(default: return)")
-    parser.add_argument("--reference", help="CSV with columns env, seed, step, episode_reward: curves to draw in grey")
-    parser.add_argument("--levels", help="CSV with columns env, return: lines to draw")
+    parser.add_argument("--y", choices=("return", "k"), default="return", help="y axis (default: return)")
+    parser.add_argument("--reference", help="CSV with columns env, seed, step, episode_reward: published curves")
+    parser.add_argument("--levels", help="CSV with columns env, return: horizontal lines")
     parser.add_argument(
-        "--output", help=f"without its ending: .png, .svg (default: {DEFAULT_OUTPUT}, with a number if that exists)"
+        "--output",
+        help=f"figure without .png, .svg (default: {DEFAULT_OUTPUT}, with a number if it exists)",
     )
-    parser.add_argument("--replace", action="store_true", help="replace files that exist (default: no)")
+    parser.add_argument("--replace", action="store_true", help="replace existing files (default: no)")
     args = parser.parse_args(argv)
     if (args.reference or args.levels) and (args.x, args.y) != ("steps", "return"):
-        parser.error("argument --reference or --levels: they are returns at steps")
+        parser.error("argument --reference or --levels: only with --x steps and --y return")
     if len({source.endswith(".json") for source in args.sources}) > 1:
-        parser.error("JSON files and curves are different pictures")
+        parser.error("JSON files and learning curves cannot be drawn in one figure")
     if args.output and not args.replace:
-        parser.refuse_existing([args.output + ending for ending in ENDINGS], "--replace it")
+        parser.refuse_existing([args.output + ending for ending in ENDINGS], "replace it with --replace")
     args.output = args.output or (DEFAULT_OUTPUT if args.replace else free_name(DEFAULT_OUTPUT, ENDINGS))
     return args
 
 
 def curves_figure(args):
-    """The figure of the command line's sources.
+    """The figure of learning curves from args.sources.
 
     Raises:
-        UsageError: a source is not what it should be.
+        UsageError: a source cannot be read, or two sources have the same task, setting and seed.
     """
     curves = []
     for source in args.sources:
         curves += [run_curve(source, args.x, args.y)] if os.path.isdir(source) else csv_curves(source, args.x, args.y)
     if len({curve[:3] for curve in curves}) < len(curves):
-        raise UsageError("a task, setting and seed is there twice; give settings names of their own with --experiment")
+        raise UsageError("two curves have the same task, setting and seed; give each setting its own --experiment")
     references, levels = [], {}
     if args.reference:
         groups = {}
@@ -80,11 +81,11 @@ def curves_figure(args):
 
 
 def run(args):
-    """Read, draw, write.
+    """Draw the figure and write it.
 
     Raises:
-        UsageError: a source is not what it should be.
-        RunError: the picture cannot be written.
+        UsageError: a source cannot be read, or two sources have the same task, setting and seed.
+        RunError: the figure cannot be written.
     """
     if args.sources[0].endswith(".json"):
         figure, table = evaluation_file.draw(args.sources)
@@ -99,7 +100,7 @@ def run(args):
 
 
 def main():
-    """The command line; every error is one sentence."""
+    """The command."""
     with report_errors():
         run(parse_args())
 

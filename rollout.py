@@ -1,4 +1,4 @@
-"""Play episodes of an agent and return what they gave."""
+"""Play episodes with an agent: their returns and executed lengths."""
 
 import warnings
 from contextlib import nullcontext
@@ -11,7 +11,7 @@ from video import PlanView, VideoRecorder
 
 
 def episode_seed(*numbers):
-    """A seed that depends on these numbers alone."""
+    """A seed that is a function of these non-negative integers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
@@ -21,15 +21,15 @@ def play_each(agent, env, seeds, commit_rule, sample=False, video_path=None, thr
     Args:
         agent: `SACAgent`.
         env: a Gymnasium environment.
-        seeds: of the episodes.
-        commit_rule: Plan -> executed length k.
-        sample: whether actions are drawn from the policy; else the mode of each.
+        seeds: one per episode.
+        commit_rule: function Plan -> executed length k.
+        sample: whether to sample actions from the policy; else each action is the mode of its Gaussian.
         video_path: where to record the first episode, or None.
         threshold: shown in the video with the plan; None records without an overlay.
         video_fps: as in `VideoRecorder`.
 
     Yields:
-        (return, lengths) of each episode: lengths are the executed lengths k of its plans.
+        (return, executed lengths k of all plans), per episode.
 
     Raises:
         RunError: a reward, observation or action is not finite, or the video does not fit on the disk.
@@ -40,31 +40,34 @@ def play_each(agent, env, seeds, commit_rule, sample=False, video_path=None, thr
         with VideoRecorder(video_path, env, video_fps) if record else nullcontext() as recorder:
             episode_return = _play_episode(executor, env, seed, episode, recorder, threshold)
         if recorder and recorder.failure:
-            warnings.warn(f"a video is missing: {recorder.failure}", stacklevel=2)
+            warnings.warn(f"no video was written: {recorder.failure}", stacklevel=2)
         yield episode_return, executor.lengths
 
 
 def check_finite(value, what, where):
-    """Raise a RunError, one line, unless value (a number or an array) is finite.
+    """Check a number or an array.
 
     Args:
-        value: checked.
-        what: its name in the sentence.
-        where: the beginning of the sentence.
+        value: number or array.
+        what: name of the value, for the message.
+        where: beginning of the message.
+
+    Raises:
+        RunError: value is not finite, or not numeric. The message is one line.
     """
     try:
         finite = np.isfinite(value).all()
-    except TypeError:  # None, or text
+    except TypeError:  # not numeric
         finite = False
     if not finite:
         raise RunError(f"{where}: {what} is not finite: {' '.join(str(value).split())}")
 
 
 def checked_reset(env, seed, where):
-    """The first observation of an episode, (O,).
+    """Reset env; return the first observation, (O,).
 
     Raises:
-        RunError: it is not finite; the sentence begins with where.
+        RunError: the observation is not finite; the message begins with where.
     """
     obs, _ = env.reset(seed=seed)
     check_finite(obs, "the environment's observation", where)
@@ -72,10 +75,10 @@ def checked_reset(env, seed, where):
 
 
 def checked_step(env, action, where):
-    """What env.step(action) gives.
+    """As env.step(action).
 
     Raises:
-        RunError: action, reward or observation is not finite; the sentence begins with where.
+        RunError: action, reward or observation is not finite; the message begins with where.
     """
     check_finite(action, "the policy's action", where)
     obs, reward, terminated, truncated, info = env.step(action)
@@ -108,10 +111,10 @@ def _view(executor, threshold, step, episode_return):
 
 
 def play(*args, **kwargs):
-    """As `play_each`, but all at once.
+    """As `play_each`, with all results at the end.
 
     Returns:
-        (returns, lengths): of each episode its return and the executed lengths of its plans.
+        (returns, lengths): two lists with one entry per episode, see `play_each`.
     """
     episodes = list(play_each(*args, **kwargs))
     return [value for value, _ in episodes], [lengths for _, lengths in episodes]
@@ -120,13 +123,23 @@ def play(*args, **kwargs):
 def evaluate(
     agent, env, *, step, seed, num_episodes, confidence_threshold, video_path=None, video_overlay=True, video_fps=None
 ):
-    """Play the mode of the policy, and record the first episode if video_path is given.
+    """Evaluate the mode of the policy.
 
-    The episodes' seeds depend on the run's seed, the step and the episode alone, so that evaluations neither
-    touch training nor each other.
+    The seed of an episode depends only on the run's seed, the step and the number of the episode, so that evaluations
+    are independent of each other and of the training.
+
+    Args:
+        agent, env: `SACAgent`, a Gymnasium environment.
+        step: steps of training so far.
+        seed: the run's seed.
+        num_episodes: number of episodes.
+        confidence_threshold: see `by_confidence`.
+        video_path: where to record the first episode, or None.
+        video_overlay: whether the video shows the plan.
+        video_fps: as in `VideoRecorder`.
 
     Returns:
-        an eval row: step, mean return, k averaged over all plans, return of each episode.
+        a row of eval.csv: step, mean return, mean k over all plans, return of each episode.
 
     Raises:
         RunError: see `play_each`.

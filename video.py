@@ -13,25 +13,25 @@ import numpy as np
 
 from storage.files import writing
 
-MAX_DEFAULT_FPS = 25  # software rendering is slow: more would cost more than the training between two videos
+MAX_DEFAULT_FPS = 25  # software rendering is slow: with more, a video would take longer than the training between two
 
-PROBE_BYTES = 1 << 20  # more than a video of one episode
+PROBE_BYTES = 1 << 20  # more than the video of an episode needs
 
 EXECUTED, OTHER, THRESHOLD, TEXT = (86, 180, 233), (150, 150, 150), (230, 159, 0), (255, 255, 255)  # Okabe and Ito
-STRIP = 0.25  # height of the strip below the frame, as a share of the frame's
-MIN_FRAME_HEIGHT = 45  # pixels; below, no bar would fit into the strip
+STRIP = 0.25  # height of the strip relative to the frame's
+MIN_FRAME_HEIGHT = 45  # pixels; in less, no bar fits into the strip
 
 
 class PlanView(NamedTuple):
-    """A moment of an episode."""
+    """What the strip of a frame shows."""
 
-    step: int  # about to be executed, the first is 0
-    episode_return: float  # so far
+    step: int  # number of the step about to be executed, from 0
+    episode_return: float  # before this step
     confidences: np.ndarray  # (h,)
-    threshold: float
-    executed_length: int  # k, steps of the plan that are executed
+    threshold: float  # confidence threshold
+    executed_length: int  # k
     position: int  # of this step in the plan, 0..k-1
-    replanned: bool  # whether there is a new plan since the last frame
+    replanned: bool  # whether the plan is new since the last frame
 
 
 def draw_plan(frame, view):
@@ -39,14 +39,14 @@ def draw_plan(frame, view):
 
     Left: step and return, for h > 1 also k and the threshold. Right, for h > 1: a bar per confidence, blue for the
     actions that are executed, white-edged for the current one; the threshold as an orange line; a white dot above the
-    first bar where the agent has just planned.
+    first bar if the plan is new.
     """
     if frame.shape[0] < MIN_FRAME_HEIGHT:
         return frame.copy()
     from PIL import Image, ImageDraw
 
     height, width = frame.shape[:2]
-    bottom = 2 * round(STRIP * height / 2)  # mp4 takes even sizes
+    bottom = 2 * round(STRIP * height / 2)  # mp4 needs even sizes
     strip = Image.new("RGB", (width, bottom))
     pen = ImageDraw.Draw(strip)
     margin = max(2, height // 64)
@@ -80,11 +80,11 @@ def _draw_bars(pen, view, left, right, low, high):
         colour = EXECUTED if i < view.executed_length else OTHER
         pen.rectangle(bar, fill=colour, outline=TEXT if i == view.position else colour)
     y = low - view.threshold * (low - high)
-    pen.line((left, y, right, y), fill=THRESHOLD, width=2)  # one pixel would lose its colour in the mp4
+    pen.line((left, y, right, y), fill=THRESHOLD, width=2)  # a line of one pixel loses its colour in the mp4
 
 
 def probe_video(env, overlay=True):
-    """Record a test frame, with a plan if overlay is true; return None, or what was in the way, in one sentence."""
+    """Record a test frame, with a plan if overlay is true; return None, or a one-line error."""
     view = PlanView(0, 0.0, np.linspace(1, 0, 5), 0.5, 3, 0, True) if overlay else None
     try:
         env.reset(seed=0)
@@ -92,12 +92,12 @@ def probe_video(env, overlay=True):
             with VideoRecorder(os.path.join(scratch, "probe.mp4"), env) as video:
                 video.record(view)
             return video.failure
-    except Exception as error:  # whatever an environment or a missing ffmpeg may raise: it costs the video only
+    except Exception as error:  # environments and ffmpeg can raise anything; training goes on without video
         return _first_sentence(error)
 
 
 def _first_sentence(error):
-    """Of an exception's text, which may be broken into lines anywhere."""
+    """The first sentence of an exception's text, which may contain line breaks."""
     return " ".join(str(error).split()).partition(". ")[0].rstrip(".") or type(error).__name__
 
 
@@ -113,26 +113,37 @@ def _steps_per_second(env):
 
 
 def check_fps(env, fps):
-    """Raise ValueError if there are fewer environment steps than frames per second; fps may be None."""
-    rate = round(_steps_per_second(env), 2)  # as exact as ffmpeg is told
+    """Check the frame rate of a video.
+
+    Args:
+        env: environment to record.
+        fps: frames per second, or None for the default.
+
+    Raises:
+        ValueError: fps is more than the environment's steps per second.
+    """
+    rate = round(_steps_per_second(env), 2)  # decimals of the message: what it names must be accepted
     if fps is not None and fps > rate:
         raise ValueError(f"{fps:g} frames per second are more than the {rate:g} steps per second of this task")
 
 
 class VideoRecorder:
-    """Records one episode of an environment that can render, in real time.
+    """Records one episode as a video that plays in real time.
 
-    Use as a context manager; the file appears only when it is complete. A renderer or an ffmpeg that fails costs the
-    video only; a full disk is a `RunError`.
+    Use it as a context manager; the file appears only when it is complete. If the renderer or ffmpeg fails, there is no
+    video and `failure` says why.
 
     Args:
-        path: of the mp4.
-        env: its metadata's render_fps is the number of environment steps per second.
-        fps: frames per second, no more than steps; None takes every n-th step, where that makes MAX_DEFAULT_FPS or
-            less.
+        path: path of the mp4.
+        env: environment with render(); its metadata's render_fps is the number of steps per second (default: 30).
+        fps: frames per second, at most render_fps; None records every n-th step, with the smallest n that gives at
+            most MAX_DEFAULT_FPS.
 
     Attributes:
-        failure: why there will be no video; None while all is well.
+        failure: one sentence, or None.
+
+    Raises:
+        RunError: on leaving the context: the disk is full.
     """
 
     def __init__(self, path, env, fps=None):
@@ -149,16 +160,16 @@ class VideoRecorder:
         return self
 
     def record(self, view=None):
-        """Take in the environment's present state; call it once per step.
+        """Record the environment's current state, if a frame is due. Call it once per step.
 
         Args:
-            view: `PlanView` to draw into the frame, or None.
+            view: `PlanView` to draw below the frame, or None.
 
         Raises:
             RunError: the disk is full.
         """
         self._replanned |= view is not None and view.replanned
-        # Tolerance for rounding.
+        # 1e-6: rounding must not delay a frame by a step.
         is_due = self._num_steps > self._num_frames * self._steps_per_frame - 1e-6
         if is_due and self.failure is None:
             try:
@@ -168,9 +179,9 @@ class VideoRecorder:
                 self._replanned = False
                 self._encoder.write(frame)
                 self._num_frames += 1
-            except BrokenPipeError:  # ffmpeg has gone
+            except BrokenPipeError:  # ffmpeg has ended
                 self._ffmpeg_failed()
-            except Exception as error:  # whatever a renderer may raise
+            except Exception as error:  # renderers can raise anything
                 self.failure = _first_sentence(error)
         self._num_steps += 1
 
@@ -187,14 +198,14 @@ class VideoRecorder:
                 os.remove(self._scratch)
 
     def _has_index(self):
-        """ffmpeg writes the index of an mp4 last."""
+        """Whether the mp4 is complete: ffmpeg writes its index last."""
         if not os.path.exists(self._scratch):
             return False
         with open(self._scratch, "rb") as file:
             return b"moov" in file.read()
 
     def _ffmpeg_failed(self):
-        """ffmpeg does not say why: is it the disk? What it has written still takes its room there."""
+        """Set `failure`; raise RunError if the disk is full, which ffmpeg does not report. Its file is still there."""
         self.failure = "ffmpeg failed"
         probe = f"{self._path}.probe"
         with writing(self._path, PROBE_BYTES):
@@ -209,7 +220,7 @@ class VideoRecorder:
 
 
 class _Encoder:
-    """An ffmpeg process, started by the first frame, that writes an mp4 and nothing to the terminal."""
+    """An ffmpeg process that writes an mp4. The first frame starts it; it prints nothing."""
 
     def __init__(self, path, fps):
         self._path, self._fps = path, Fraction(fps).limit_denominator()
@@ -219,7 +230,8 @@ class _Encoder:
         """Encode a frame (H, W, 3) uint8.
 
         Raises:
-            ValueError: it is not of the first one's size.
+            ValueError: its size differs from the first frame's.
+            RuntimeError: ffmpeg cannot be started.
             BrokenPipeError: ffmpeg has ended.
         """
         if self._process is None:
@@ -227,11 +239,11 @@ class _Encoder:
             self._start()
         if frame.shape != self._shape:
             raise ValueError(f"render() returned {frame.shape} after {self._shape}")
-        odd = [(0, size % 2) for size in frame.shape[:2]]  # yuv420p takes even sizes only
+        odd = [(0, size % 2) for size in frame.shape[:2]]  # yuv420p needs even sizes
         self._process.stdin.write(np.pad(frame, (*odd, (0, 0)), mode="edge").tobytes())
 
     def finish(self):
-        """Wait for ffmpeg to end; whether it says that all is well."""
+        """Close the video and wait for ffmpeg; whether it succeeded."""
         if self._process is None:
             return False
         with suppress(BrokenPipeError):
@@ -239,7 +251,7 @@ class _Encoder:
         return self._process.wait() == 0
 
     def kill(self):
-        """End ffmpeg at once; its file is of no use."""
+        """End ffmpeg at once; its file is incomplete."""
         if self._process is not None:
             self._process.kill()
             self.finish()
@@ -252,7 +264,7 @@ class _Encoder:
         command += ["-s", f"{width}x{height}", "-r", str(self._fps), "-i", "-", "-an"]
         command += ["-vcodec", "libx264", "-preset", "veryfast", "-crf", "25", "-pix_fmt", "yuv420p"]
         command += [f"file:{self._path}"]
-        # A process group of its own: Ctrl-C ends the run's episode first.
+        # A process group of its own: Ctrl-C must not end ffmpeg before the episode ends.
         group = {"process_group": 0} if os.name == "posix" else {}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         try:

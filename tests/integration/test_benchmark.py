@@ -88,7 +88,7 @@ def test_an_interrupted_benchmark_continues(tmp_path, finished):
     process.send_signal(signal.SIGTERM)
     acknowledged = process.stderr.readline()
     assert process.wait(timeout=60) == 143
-    what = "stopping 2 runs at the next checkpoint, the end of an episode; once more stops at once"
+    what = "stopping 2 runs at the next checkpoint, the end of an episode; a second signal stops at once"
     assert acknowledged == f"{what}\n" and process.stderr.read() == ""
     directories = set(tmp_path.glob("exp/b-*-Pendulum*"))
     assert len(directories) == 2 and not list(tmp_path.glob("exp/*/policy.pt"))
@@ -223,17 +223,17 @@ def test_settings():
         (["--seeds", "1-99999999999"], "--seeds"),
         (["--seeds", "1-4000000000"], "more than 1000 seeds"),
         (["--set", "x: help=true"], "cannot be given here"),
-        (["--set", ""], "an empty text is no setting"),
+        (["--set", ""], "a setting cannot be empty"),
         (["--set", "chunk_size"], "is not flag=value"),
         (["--set", "x: chunk_size=0"], "--chunk_size"),
         (["--set", "x: frobnicate=1"], "--frobnicate"),
         (["--set", "five: chunk_size=5"], "given twice"),
-        (["--set", "x: seed=5"], "argument --set: 'seed=5' cannot be given here: --seeds decides it"),
+        (["--set", "x: seed=5"], "argument --set: 'seed=5' cannot be given here: --seeds sets it"),
         (["--set", "x: env=cheetah_run"], "argument --set: 'env=cheetah_run' cannot"),
         (["--set", "x: experiment=y"], "argument --set: 'experiment=y' cannot"),
         (["--common", "resume=auto"], "argument --common: 'resume=auto' cannot"),
-        (["--envs", "Pendulum-v1,"], "argument --envs: 'Pendulum-v1,' holds an empty name"),
-        (["--envs", "Pendulum-v1, Pendulum-v1"], "or one twice"),
+        (["--envs", "Pendulum-v1,"], "argument --envs: 'Pendulum-v1,' has an empty name"),
+        (["--envs", "Pendulum-v1, Pendulum-v1"], "or a name twice"),
         (["--name", "a/b"], "--name"),
         (["--name", "."], "--name"),
         (["--name", ".."], "--name"),

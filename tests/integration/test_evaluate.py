@@ -140,7 +140,7 @@ def test_an_interrupted_sweep_keeps_its_rows(run):
     assert process.returncode == 130 and errors == "evaluate.py: interrupted\n"
     report = json.loads((run / "sweep.json").read_text())
     assert report["complete"] is False and [row["setting"] for row in report["rows"]][:2] == [1, 2]
-    assert out.splitlines()[-1] == f"wrote {run}/sweep.json, not complete"
+    assert out.splitlines()[-1] == f"wrote {run}/sweep.json, incomplete"
     evaluation_file.draw([str(run / "sweep.json")])
 
 
@@ -211,7 +211,7 @@ def unfinished(run):
         (lambda run: (run / "args.json").write_text("{"), "args.json is damaged"),
         (unfinished, "has not finished and cannot be played"),
         (damage_policy, "policy.pt is damaged"),
-        (another_task, "--env is cheetah_run there, not tests.envs.scripted:Scripted-v0"),
+        (another_task, "--env is saved as cheetah_run, not tests.envs.scripted:Scripted-v0"),
         (another_size, "the policy does not fit"),
         (another_version, "--confidence_margin is missing"),
     ],

@@ -270,11 +270,11 @@ def test_the_figure_of_several_sweeps(tmp_path):
          "column step holds inf, which is not finite"),
         (lambda d: d / "eval.csv", ["--x", "hours"], "holds steps only"),
         (lambda d: d / "eval.csv", ["--reference", "eval.csv"], "no column episode_reward"),
-        (lambda d: d / "eval.csv", ["--y", "k", "--levels", "eval.csv"], "they are returns at steps"),
-        (lambda d: d / "eval.csv", ["eval.csv"], "is there twice"),
+        (lambda d: d / "eval.csv", ["--y", "k", "--levels", "eval.csv"], "only with --x steps and --y return"),
+        (lambda d: d / "eval.csv", ["eval.csv"], "two curves have the same task, setting and seed"),
         (lambda d: d / "nothing.json", [], "nothing.json is not a JSON file of evaluate.py --sweep or --calibration"),
         (lambda d: d / "run" / "args.json", [], "args.json is not a JSON file of evaluate.py --sweep"),
-        (lambda d: d / "eval.csv", ["a.json"], "JSON files and curves are different pictures"),
+        (lambda d: d / "eval.csv", ["a.json"], "JSON files and learning curves cannot be drawn in one figure"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_plotted_is_refused(tmp_path, results, make, flags, sentence):
