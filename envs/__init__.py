@@ -31,17 +31,17 @@ def make_env(name, action_repeat=1, render_size=None, camera=None):
 
     Args:
         name: a DM Control task as domain_task, or a Gymnasium id (`module:Id-v0` imports the module first).
-        action_repeat: each action is applied so many times; rewards are summed.
-        render_size: pixels per side of `render()`; None makes an environment that cannot render. Gymnasium environments
-            have a size of their own, and those without render mode rgb_array raise RuntimeError in `render()`.
-        camera: of `render()`, name or number as text (DM Control); None is the task's first.
+        action_repeat: control steps per action; their rewards are summed.
+        render_size: width and height of `render()` in pixels; None for no rendering. Gymnasium environments have a size
+            of their own, and `render()` raises RuntimeError if they have no render mode rgb_array.
+        camera: camera of `render()`, name or number as text (DM Control); None is the task's first.
 
     Raises:
         EnvError: unknown name (with near matches), a module that cannot be imported or belongs to a run directory, or
             spaces that are not boxes, bounded for actions.
-        CameraError: the environment does not have this camera.
-        UsageError: an unusable version of mujoco.
-        Exception: whatever a custom environment raises itself, with a note that names the environment.
+        CameraError: the environment has no such camera.
+        UsageError: dm_control cannot load tasks with the installed version of mujoco.
+        Exception: an exception of a custom environment's own code, with a note that names the environment.
     """
     check_name(name)
     tasks = dm_control_tasks()
@@ -55,26 +55,26 @@ def make_env(name, action_repeat=1, render_size=None, camera=None):
 
 
 def max_episode_steps(env):
-    """Actions after which an episode is truncated; infinite where nothing says so."""
+    """Steps (actions) after which an episode is truncated; infinite if there is no known limit."""
     limit = task_of(env).max_episode_steps
     repeat = env.repeat if isinstance(env, ActionRepeat) else 1
     return limit if math.isinf(limit) else math.ceil(limit / repeat)
 
 
 def random_state(env):
-    """All random streams of an environment and of its action space, as plain data.
+    """The states of all random streams of an environment and of its action space, as plain data.
 
-    Between two episodes this is the whole state of an environment whose reset() forgets the last episode.
+    Between two episodes this is the whole state of an environment that carries nothing else over reset().
     """
     return {"action_space": env.action_space.np_random.bit_generator.state, **task_of(env).random_state()}
 
 
 def set_random_state(env, state):
-    """Take over what `random_state` gave."""
+    """Restore what `random_state` returned."""
     env.action_space.np_random.bit_generator.state = state["action_space"]
     task_of(env).set_random_state(state)
 
 
-# By entry point: the modules are imported only when such an environment is made.
+# Entry points as text: a module is imported only when its environment is made.
 gym.register("Gusty-v0", "envs.gusty:Gusty", max_episode_steps=200)
 gym.register("PushedCheetah-v0", "envs.pushed_cheetah:PushedCheetah")

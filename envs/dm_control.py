@@ -7,18 +7,18 @@ from envs.names import CameraError
 from envs.rendering import simplify
 from envs.task import Task
 
-# Every DM Control task but lqr ends by itself after so many control steps.
+# Control steps. All tasks but lqr have this limit themselves.
 MAX_EPISODE_STEPS = 1000
-UNBOUNDED = 1e6  # an actuator without a control range has bounds of 1e10
+UNBOUNDED = 1e6  # dm_control gives an actuator without a control range bounds of +-1e10
 
 
 class DMControlEnv(gym.Env, Task):
-    """A task of the DM Control suite; a time limit is `truncated`, an end by the task itself `terminated`.
+    """A task of the DM Control suite. The time limit sets `truncated`, an end by the task itself `terminated`.
 
     Args:
         domain, task: as in `dm_control.suite.load`.
-        render_size: pixels per side, None for no rendering.
-        camera: name or number as text, None for the first.
+        render_size: width and height of `render()` in pixels; None for no rendering.
+        camera: name or number as text; None is the first.
 
     Raises:
         CameraError: the task has no such camera.
@@ -34,11 +34,12 @@ class DMControlEnv(gym.Env, Task):
         self._PhysicsError = PhysicsError
         self._env = suite.load(domain, task, task_kwargs={"random": 0})
         if render_size is None:
-            # quadruped_escape would open a renderer, and fail without one, to tell it about the new terrain.
+            # Without this, quadruped_escape would open a renderer at each reset, to update its terrain, and fail
+            # where there is none.
             physics = self._env.physics
             physics.__class__ = type("HeadlessPhysics", (type(physics),), {"contexts": None})
         else:
-            size = self._env.physics.model.vis.global_  # of the largest frame that can be rendered
+            size = self._env.physics.model.vis.global_  # limits the size of frames
             size.offwidth, size.offheight = max(size.offwidth, render_size), max(size.offheight, render_size)
             simplify(self._env.physics.model)
         self._render_size = render_size
@@ -55,11 +56,11 @@ class DMControlEnv(gym.Env, Task):
 
     @property
     def task_random(self):
-        """The numpy RandomState that the task draws from."""
+        """The task's random stream, a numpy RandomState."""
         return self._env.task.random
 
     def reset(self, *, seed=None, options=None):
-        """A new episode; seed restarts the task's random stream."""
+        """Start an episode; returns observation (O,), {}. A seed restarts the task's random stream."""
         super().reset(seed=seed)
         if seed is not None:
             self._env.task.random.seed(seed % 2**32)
@@ -68,10 +69,10 @@ class DMControlEnv(gym.Env, Task):
         return self._last_obs, {}
 
     def step(self, action):
-        """Apply an action (A,) in [-1, 1] for one control step.
+        """Apply an action (A,) in [-1, 1] for one control step. Returns as `gymnasium.Env.step`.
 
-        A simulation that diverges ends the episode: terminated, with reward 0, the observation before it and
-        {"diverged": True}. No reward of the suite is lower, so that the agent learns to stay away.
+        If the simulation diverges, the episode ends: terminated, with reward 0, the last good observation and
+        {"diverged": True}. Rewards of the suite are at least 0, so the agent learns to avoid such states.
         """
         action = np.asarray(action, np.float64)
         self._num_steps += 1
@@ -100,9 +101,10 @@ class DMControlEnv(gym.Env, Task):
         self.np_random = np.random.default_rng(seed)
 
     def snapshot(self):
-        """What the rest of the episode depends on: MuJoCo's state with its warm starts, step counts, random stream.
+        """The state of a running episode: MuJoCo's state with its warm starts, step counts, random stream.
 
-        Targets that a task keeps in MuJoCo's model do not move within an episode, so a snapshot is one of this episode.
+        It can only be restored in the same episode, since it lacks what a task sets in MuJoCo's model at reset, such as
+        targets.
         """
         import mujoco
 
@@ -113,7 +115,7 @@ class DMControlEnv(gym.Env, Task):
         return state, counts, self.task_random.get_state(), self._last_obs
 
     def restore(self, snapshot):
-        """Go back to what `snapshot()` gave."""
+        """Restore what `snapshot()` returned in this episode."""
         import mujoco
 
         state, counts, random, self._last_obs = snapshot
@@ -124,7 +126,7 @@ class DMControlEnv(gym.Env, Task):
         self.task_random.set_state(random)
 
     def render(self):
-        """The present state as (render_size, render_size, 3) uint8."""
+        """A frame of the current state, (render_size, render_size, 3) uint8."""
         return self._env.physics.render(self._render_size, self._render_size, camera_id=self._camera)
 
     def close(self):

@@ -1,4 +1,4 @@
-"""A Gymnasium environment with flat float32 observations and flat actions in [-1, 1]; its results are checked."""
+"""A Gymnasium environment with flat float32 observations and flat actions in [-1, 1], whose results are checked."""
 
 import gymnasium as gym
 import numpy as np
@@ -7,23 +7,23 @@ from envs.names import EnvError, import_module
 from envs.rendering import simplify
 from errors import RunError
 
-LONGEST_EPISODE = 100_000  # steps; an episode without an end would keep an evaluation, and Ctrl-C, waiting for ever
+LONGEST_EPISODE = 100_000  # steps; an evaluation, and Ctrl-C, would wait for ever for the end of an endless episode
 RGB = "rgb_array"
-NUMBERS = (float, int, np.floating, np.bool_)  # tried first: np.shape takes a microsecond
+NUMBERS = (float, int, np.floating, np.bool_)  # accepted without np.shape, which takes a microsecond per step
 
 
 class CheckedEnv(gym.Wrapper):
-    """Checks what an environment of any make returns. It goes directly around the environment.
+    """Checks the results of an environment. It is the innermost wrapper.
 
-    An exception that the environment raises itself keeps its traceback, with a note that says where it comes from.
+    An exception of the environment's own code keeps its traceback and gets a note with the environment's name.
 
     Args:
         env: the environment without wrappers.
         name: its name in messages.
-        longest_episode: steps.
+        longest_episode: steps after which an episode without an end is an error.
 
     Raises:
-        RunError: by reset() or step(): a result that is not Gymnasium's, or an episode without end.
+        RunError: in reset() or step(): a result is not as Gymnasium defines it, or an episode does not end.
     """
 
     def __init__(self, env, name, longest_episode):
@@ -49,7 +49,7 @@ class CheckedEnv(gym.Wrapper):
         return result
 
     def step(self, action):
-        """As `gymnasium.Env.step`; the reward is a float, terminated and truncated are bools."""
+        """As `gymnasium.Env.step`, with reward as a float, terminated and truncated as bools."""
         self._num_steps += 1
         try:
             result = self.env.step(action)
@@ -82,7 +82,7 @@ class CheckedEnv(gym.Wrapper):
         """An image (height, width, 3) uint8.
 
         Raises:
-            RuntimeError: the environment cannot be rendered as one.
+            RuntimeError: the environment has no render mode rgb_array.
         """
         if self.render_mode != RGB:
             raise RuntimeError(f"{self._name} has no render mode {RGB}")
@@ -118,7 +118,7 @@ class CheckedEnv(gym.Wrapper):
         elif value is None:
             what = "None"
         method = f"step() returns, {self._when()}," if self._num_steps else "reset() returns"
-        return RunError(f"{self._name}: {method} {what} where {wanted} is due")
+        return RunError(f"{self._name}: {method} {what} instead of {wanted}")
 
 
 def make_gymnasium(name, render):
@@ -126,7 +126,7 @@ def make_gymnasium(name, render):
 
     Args:
         name: an id that `check_name` accepts.
-        render: whether render() is wanted; where the environment has no render mode "rgb_array" it raises RuntimeError.
+        render: whether render() is needed; it raises RuntimeError if there is no render mode rgb_array.
 
     Raises:
         EnvError: the module or the environment cannot be used.
@@ -152,10 +152,10 @@ def make_gymnasium(name, render):
 
 
 def _make(env_id, render):
-    """`gym.make` without its checker, which prints; with render mode rgb_array where the environment knows it."""
+    """`gym.make` without its checker, which prints warnings; with render mode rgb_array if there is one."""
     entry_point = gym.spec(env_id).entry_point
     creator = entry_point if callable(entry_point) else gym.envs.registration.load_env_creator(entry_point)
-    metadata = getattr(creator, "metadata", None)  # a function has none
+    metadata = getattr(creator, "metadata", None)  # an entry point that is a function has none
     if render and (not isinstance(metadata, dict) or RGB in (metadata.get("render_modes") or ())):
         try:
             return gym.make(env_id, render_mode=RGB, disable_env_checker=True)
@@ -171,11 +171,11 @@ def _check_actions(name, space):
     if space.shape == ():
         raise EnvError(f"{name} has the action space {space}; only arrays of actions are supported, not single numbers")
     if not (space.low < space.high).all():
-        raise EnvError(f"{name} has the action space {space}, with an action whose bounds leave no choice")
+        raise EnvError(f"{name} has the action space {space}, where a lower bound is not less than the upper bound")
 
 
 def _with_checks(env, name):
-    """The environment with a CheckedEnv below its other wrappers."""
+    """The environment with a `CheckedEnv` as its innermost wrapper."""
     limit = getattr(env.spec, "max_episode_steps", None) or 0
     longest_episode = max(LONGEST_EPISODE, limit + 1)
     if not isinstance(env, gym.Wrapper):
@@ -188,7 +188,7 @@ def _with_checks(env, name):
 
 
 def _flat(env):
-    """Observations (O,) float32, actions (A,) in [-1, 1]."""
+    """The environment with observations (O,) float32 and actions (A,) in [-1, 1]."""
     env = gym.wrappers.RescaleAction(gym.wrappers.FlattenObservation(env), np.float32(-1), np.float32(1))
     bounds = (np.asarray(bound, np.float32) for bound in (env.observation_space.low, env.observation_space.high))
     space = gym.spaces.Box(*bounds, dtype=np.float32)
@@ -201,7 +201,7 @@ def _flat(env):
 
 
 def _shape(value):
-    """Of an array or of nested lists; None if they are ragged."""
+    """The shape of an array or of nested lists; None if they are ragged."""
     try:
         return np.shape(value)
     except ValueError:

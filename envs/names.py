@@ -1,4 +1,4 @@
-"""Names of environments: DM Control tasks, Gymnasium ids, and module:Id, whose module is imported first."""
+"""Names of environments: DM Control tasks, Gymnasium ids, and module:Id for ids that a module registers."""
 
 import difflib
 import importlib
@@ -25,7 +25,11 @@ class CameraError(ValueError):
 
 
 def check_mujoco():
-    """Raise UsageError, naming the pin, if the installed mujoco is one that dm_control cannot load tasks with."""
+    """Check the major version of mujoco.
+
+    Raises:
+        UsageError: dm_control cannot load tasks with it; the message names the pinned version.
+    """
     installed = importlib.metadata.version("mujoco")
     if installed.split(".")[0] != MUJOCO_PIN.split(".")[0]:
         raise UsageError(
@@ -40,7 +44,7 @@ def dm_control_tasks():
     from absl import logging
     from dm_control import suite
 
-    logging.set_verbosity(logging.ERROR)  # dm_control's own models use deprecated attributes
+    logging.set_verbosity(logging.ERROR)  # dm_control's models use deprecated attributes, which it warns about
     return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 
 
@@ -48,7 +52,7 @@ def check_name(name):
     """Check as much of a name as is possible without running a custom module.
 
     Raises:
-        EnvError: no task or id is called so (near matches are named), or see `check_module`.
+        EnvError: there is no such task or id (the message names similar ones), or as `check_module`.
     """
     if ":" in name:
         check_module(name)
@@ -62,16 +66,16 @@ def check_name(name):
 
 
 def check_module(name):
-    """Refuse a module:Id whose module cannot be found, or would be read from a run directory.
+    """Check where the module of a module:Id would be imported from, without importing it.
 
-    Nothing is imported: run directories come from other people, and the module that args.json names is code. So no
-    file is accepted that lies below exp/, or in any folder with an args.json above it.
+    Run directories may come from other people, and their args.json names the module: importing a module from a run
+    directory would execute their code. So files below exp/, or below any folder with an args.json, are refused.
 
     Args:
-        name: of an environment; without a module it is accepted.
+        name: name of an environment; a name without a module is accepted.
 
     Raises:
-        EnvError: see above.
+        EnvError: the name is malformed, the module cannot be found, or it is in a run directory.
     """
     if ":" not in name:
         return
@@ -94,10 +98,10 @@ def import_module(name):
     """Import the module of a module:Id.
 
     Returns:
-        the Id; the name itself if it has no module.
+        the Id; or the name itself if it has no module.
 
     Raises:
-        EnvError: the import fails; the message has the module's own error and its line.
+        EnvError: the import fails (the message has the module's error and its line), or registers no such Id.
     """
     module, colon, env_id = name.rpartition(":")
     if not colon:
@@ -127,9 +131,9 @@ def _place(error):
 
 
 def _locate(module):
-    """Files and folders that importing a module would read, those of its packages first; [] if it cannot be found.
+    """Files and folders that importing a module would read, its packages first; [] if it cannot be found.
 
-    Unlike `importlib.util.find_spec` it does not import the packages above the module.
+    Unlike `importlib.util.find_spec`, this imports no parent packages.
     """
     first, *others = module.split(".")
     spec = next(filter(None, (finder.find_spec(first, None) for finder in sys.meta_path)), None)
@@ -137,7 +141,7 @@ def _locate(module):
     for part in others:
         if spec is None or spec.submodule_search_locations is None:
             return []
-        # By its last name alone: with the whole name a package without __init__.py would have to be imported.
+        # Only the last part of the name: with the full name, a package without __init__.py would be imported.
         spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
         locations += _read_by(spec)
     return locations if spec else []
@@ -146,4 +150,5 @@ def _locate(module):
 def _read_by(spec):
     if spec is None:
         return []
-    return [spec.origin] if spec.has_location else list(spec.submodule_search_locations or [ROOT])  # built in: no file
+    # A built-in module has no file.
+    return [spec.origin] if spec.has_location else list(spec.submodule_search_locations or [ROOT])

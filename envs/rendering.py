@@ -1,4 +1,4 @@
-"""Which of MuJoCo's renderers works here, on machines with and without a display."""
+"""Choose a renderer of MuJoCo that works on this machine, with or without a display."""
 
 import importlib
 import os
@@ -14,12 +14,10 @@ assert physics.render(32, 32).any()
 
 
 def choose_renderer():
-    """Set MUJOCO_GL to a backend that renders here; call it before dm_control is imported.
+    """Set MUJOCO_GL to a backend that works here, or disable rendering. Call it before dm_control is imported.
 
-    Each candidate is tried in a process of its own, because a backend that fails can take the process with it.
-    A MUJOCO_GL that is already set is the only candidate.
-
-    If none renders, rendering is disabled.
+    If MUJOCO_GL is set, it is the only candidate. Each candidate is tried in a process of its own, because a backend
+    that fails can crash its process.
     """
     has_display = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     headless = [] if sys.platform in ("darwin", "win32") else ["egl", "osmesa"]
@@ -30,8 +28,8 @@ def choose_renderer():
         environment = os.environ | {"MUJOCO_GL": backend}
         if subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True).returncode == 0:
             os.environ["MUJOCO_GL"] = backend
-            # PyTorch's optimizers load Triton where it is installed, whose LLVM crashes the process if Mesa's software
-            # renderer has loaded another one before: Triton first.
+            # Where Triton is installed, PyTorch's optimizers load it. Its LLVM crashes the process if Mesa's software
+            # renderer has loaded another LLVM before. So Triton is loaded here, first.
             importlib.import_module("torch._dynamo")
             return
     disable_rendering()
@@ -51,5 +49,5 @@ def simplify(model):
 
 
 def disable_rendering():
-    """Keep dm_control from looking for a display that is not needed."""
+    """Set MUJOCO_GL so that dm_control does not look for a display. Call it before dm_control is imported."""
     os.environ["MUJOCO_GL"] = "disabled"

@@ -8,7 +8,10 @@ from envs.task import task_of
 
 
 def snapshot(env):
-    """All that the rest of the episode depends on but the actions. An environment may offer `snapshot()` itself."""
+    """The state of env in a running episode: all that its future depends on but the actions.
+
+    Uses the environment's own `snapshot()` if it has one, else copies its attributes with `copy.deepcopy`.
+    """
     if hasattr(env, "snapshot"):
         return env.snapshot()
     own = copy.deepcopy({name: value for name, value in vars(env).items() if name != "env"})
@@ -16,7 +19,7 @@ def snapshot(env):
 
 
 def restore(env, state):
-    """Go back to what `snapshot` gave, within the same episode, any number of times."""
+    """Restore what `snapshot` returned in the same episode. A state can be restored any number of times."""
     if hasattr(env, "restore"):
         env.restore(state)
         return
@@ -27,5 +30,5 @@ def restore(env, state):
 
 
 def reseed(env, seed):
-    """Start the random stream of the running episode anew."""
+    """Restart the random stream of the running episode from seed."""
     task_of(env).reseed(seed)

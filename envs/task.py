@@ -1,4 +1,4 @@
-"""What the package asks of an environment beyond `gymnasium.Env`, whichever kind it is."""
+"""The interface that this package needs of an environment beyond `gymnasium.Env`."""
 
 import abc
 import math
@@ -10,26 +10,26 @@ class Task(abc.ABC):
     """The random streams and the time limit of an environment.
 
     Attributes:
-        max_episode_steps: control steps after which an episode is truncated; infinite where nothing says so.
+        max_episode_steps: control steps after which an episode is truncated; infinite if there is no known limit.
     """
 
     max_episode_steps = math.inf
 
     @abc.abstractmethod
     def random_state(self):
-        """The state of the random stream, as a dict of plain data."""
+        """The state of the random streams, as a dict of plain data."""
 
     @abc.abstractmethod
     def set_random_state(self, state):
-        """Take over what `random_state` gave."""
+        """Restore what `random_state` returned."""
 
     @abc.abstractmethod
     def reseed(self, seed):
-        """Start the random stream of the running episode anew."""
+        """Restart the random stream of the running episode from seed."""
 
 
 class GymnasiumTask(Task):
-    """The same for an environment that knows Gymnasium only.
+    """Adapter: the `Task` of an environment that only has the interface of Gymnasium.
 
     Args:
         env: the environment with its wrappers.
@@ -53,5 +53,5 @@ class GymnasiumTask(Task):
 
 
 def task_of(env):
-    """The `Task` of an environment: the environment itself below its wrappers, or an adapter."""
+    """The unwrapped environment if it is a `Task`, else an adapter."""
     return env.unwrapped if isinstance(env.unwrapped, Task) else GymnasiumTask(env)

@@ -8,7 +8,7 @@ class ActionRepeat(gym.Wrapper):
 
     Args:
         env: the environment.
-        repeat: control steps per action.
+        repeat: control steps per action, at least 1.
     """
 
     def __init__(self, env, repeat):
@@ -18,7 +18,7 @@ class ActionRepeat(gym.Wrapper):
             self.metadata = env.metadata | {"render_fps": env.metadata["render_fps"] / repeat}
 
     def step(self, action):
-        """As `gymnasium.Env.step`; the observation is the last one."""
+        """As `gymnasium.Env.step`, with the last observation and info and the sum of the rewards."""
         total = 0.0
         for _ in range(self.repeat):
             obs, reward, terminated, truncated, info = self.env.step(action)

@@ -65,7 +65,7 @@ def test_a_result_of_a_wrong_type_ends_the_run_with_one_sentence(line):
     result = train(cwd, "--env", "line:Line-v0", *FLAGS, *SMALL, **environment)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "train.py: error: line:Line-v0: step() returns, in step 1 of an episode, None where a number as reward is due"
+        "train.py: error: line:Line-v0: step() returns, in step 1 of an episode, None instead of a number as reward"
     )
     assert "Traceback" not in result.stderr
 
