@@ -1,8 +1,8 @@
-"""Processes: what a command sets for its own, and the many runs of benchmark.py.
+"""Processes: signals and threads of a command, and the runs of benchmark.py.
 
-process.py      signals and numbers of threads of this process
+process.py      stop signals and number of threads of this process
 run.py          one run of a benchmark
-scheduler.py    starts what is unfinished, some runs at a time
-local.py, ray_cluster.py    where runs are executed: here, or on a Ray cluster
+scheduler.py    runs the unfinished runs, several at a time
+local.py, ray_cluster.py    execute runs on this machine, or on a Ray cluster
 results.py      the tables of finished runs
 """

@@ -1,4 +1,4 @@
-"""Where the runs of a benchmark are executed: here, as processes that end with the one that started them."""
+"""Execute the runs of a benchmark as processes of this machine, which end with their parent process."""
 
 import os
 import runpy
@@ -10,15 +10,23 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def start_train(argv, log, threads):
-    """train.py as a process that appends what it prints to the file `log`.
+    """Start train.py as a process.
 
-    It ends when this process does, even by kill -9: nobody would be left to pass a signal on to it, and it would keep
-    the run's directory locked.
+    It ends with this process, even if that is killed with SIGKILL: else it would keep the run's directory locked, and
+    no signal would be forwarded to it.
+
+    Args:
+        argv: command line of train.py.
+        log: file to append the process's output to.
+        threads: number of OpenMP threads.
+
+    Returns:
+        subprocess.Popen.
     """
     command = [sys.executable, os.path.abspath(__file__), os.path.join(ROOT, "train.py"), *argv]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with open(log, "a") as file:
-        # A session of its own: the terminal's Ctrl-C comes here alone, and is passed on once.
+        # A session of its own: Ctrl-C reaches only this process, which forwards it once.
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment, start_new_session=True
         )
@@ -28,10 +36,14 @@ class LocalJobs:
     """Processes of this machine, which share its cores.
 
     Args:
-        slots: how many at a time, None for one per core.
+        slots: number of parallel runs; None for one per core.
+
+    Attributes:
+        threads: threads per run.
+        delay: seconds after the end of a run until its files can be read here.
     """
 
-    delay = 0  # seconds after the end of a job until its files can be seen here
+    delay = 0
 
     def __init__(self, slots):
         self.slots = slots or os.cpu_count()
@@ -41,18 +53,18 @@ class LocalJobs:
         """Start train.py.
 
         Args:
-            argv: its command line.
-            config: the same as a `Config`.
-            log: file that what it prints is appended to.
+            argv: command line of train.py.
+            config: `Config` of the same flags.
+            log: file to append its output to.
 
         Returns:
-            a job: its poll() is the exit status of train.py, None until it ends; terminate() sends SIGTERM.
+            a job: poll() returns the exit status of train.py, or None while it runs; terminate() sends SIGTERM.
         """
         return start_train(argv, log, self.threads)
 
 
 def _end_with_parent():
-    os.read(0, 1)  # returns when the other end of the pipe is closed, which only the end of its process does
+    os.read(0, 1)  # blocks until the other end of the pipe is closed: the parent process has ended
     os._exit(1)
 
 

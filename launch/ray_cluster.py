@@ -1,4 +1,4 @@
-"""Where the runs of a benchmark are executed: as tasks of a Ray cluster."""
+"""Execute the runs of a benchmark as tasks of a Ray cluster."""
 
 import os
 import secrets
@@ -12,8 +12,8 @@ from errors import UsageError
 from launch.local import ROOT, start_train
 from storage.run_dir import find_run, lock
 
-LOCK_WAIT = 120  # seconds; a file server may keep the locks of a machine that died for 90
-NODES_LOST = 20  # that one run survives
+LOCK_WAIT = 120  # seconds; a file server can keep the locks of a dead machine for 90 seconds
+NODES_LOST = 20  # failures of nodes that a run survives
 
 
 class ClusterError(ValueError):
@@ -21,30 +21,33 @@ class ClusterError(ValueError):
 
 
 class RayJobs:
-    """Tasks of one CPU each. Those of a node that dies are started again on another one.
+    """Ray tasks of one CPU each. If a node dies, its tasks start again on another node.
 
     Args:
-        address: of a running cluster that this machine belongs to, host:port or auto; or local, a private one here.
-        slots: how many at a time, None for as many as the cluster has CPUs.
+        address: host:port or auto, a running cluster that this machine belongs to; or local, a private cluster here.
+        slots: number of parallel runs; None for one per CPU of the cluster.
+
+    Attributes:
+        threads, delay: see `LocalJobs`.
 
     Raises:
-        ClusterError: Ray is not installed, or no cluster answers.
+        ClusterError: Ray is not installed, or the cluster cannot be joined.
     """
 
     threads = 1
-    delay = 90  # see LocalJobs; seconds for which a file server's client may show an old directory
+    delay = 90  # a client of a file server can show an old directory for that long
 
     def __init__(self, address, slots):
         options = {"address": address}
         if address == "local":
-            # Read when ray is imported. The last one says that no other machine is to join: all ports are 127.0.0.1's.
+            # Ray reads these when it is imported. The last one makes it listen on 127.0.0.1 only.
             token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             os.environ |= token | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
             options |= {"num_cpus": slots or os.cpu_count(), "include_dashboard": False}
         else:
             if address != "auto":
                 _check_answers(address)
-            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # with a wrong token, instead of 20
+            os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # not 20: a wrong token stays wrong
         try:
             import ray
         except ImportError as error:
@@ -52,7 +55,7 @@ class RayJobs:
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            asked = "does this machine belong to it, with its token and its versions of Python and Ray?"
+            asked = "this machine must belong to the cluster and have its token and its versions of Python and Ray"
             raise ClusterError(f"{' '.join(str(error).split()).rstrip('.')}; {asked}") from error
         self._ray, self._slots = ray, slots
 
@@ -85,9 +88,9 @@ class _Job:
 
 
 def _importing(root):
-    """`_work` as a function that can be called where this package is not on Python's path.
+    """`_work` as a function that Ray's processes can call although this package is not on their Python path.
 
-    Ray sends a function of a module by its name, which its processes may be unable to import, and a local one whole.
+    Ray sends a function of a module as its name, to be imported there, but a local function as code.
     """
 
     def work(*args):
@@ -103,11 +106,11 @@ def _importing(root):
 
 
 def _work(argv, flags, log, directory, threads):
-    """One run on whichever node this is; returns the exit status of train.py."""
-    # A node that a script started in its background ignores SIGINT, and would ignore ray.cancel with it.
+    """Execute one run on this node; returns the exit status of train.py. It is called in a process of Ray."""
+    # A node that a script started in the background ignores SIGINT, and so ray.cancel.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(directory)
-    with suppress(UsageError):  # train.py will say the same
+    with suppress(UsageError):  # train.py reports the same error
         if (run_dir := find_run(parse_saved(flags))) is not None:
             with lock(run_dir, LOCK_WAIT):
                 pass
@@ -117,12 +120,12 @@ def _work(argv, flags, log, directory, threads):
             while (status := process.poll()) is None:
                 time.sleep(0.2)
             return status
-        except KeyboardInterrupt:  # what ray.cancel becomes
+        except KeyboardInterrupt:  # raised by ray.cancel
             process.terminate()
 
 
 def _check_answers(address):
-    """Raise ClusterError if nothing does; Ray itself would try for minutes."""
+    """Raise ClusterError if nothing answers at address. Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

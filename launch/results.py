@@ -1,4 +1,4 @@
-"""The tables of a benchmark's finished runs."""
+"""Tables of the finished runs of a benchmark."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from storage.run_dir import read_record
 
 
 def last_step(path):
-    """`step` of the last whole row of a CSV file that a run writes; 0 if there is none, or the file is damaged."""
+    """`step` in the last complete row of a run's CSV file; 0 if there is no row or the file is damaged."""
     try:
         _, rows = read_csv(path)
     except UsageError:
@@ -22,10 +22,17 @@ def last_step(path):
 
 
 def write_results(name, runs):
-    """results/NAME/runs.csv, a row per finished run, and eval.csv, all their evaluations.
+    """Write results/NAME/runs.csv, one row per run, and eval.csv, all their evaluations.
+
+    Args:
+        name: NAME.
+        runs: finished runs, list of `Run`.
+
+    Returns:
+        the rows of runs.csv, list of dict.
 
     Raises:
-        UsageError: a run has no eval.csv, or a damaged one.
+        UsageError: eval.csv of a run is missing or damaged.
         RunError: a table cannot be written.
     """
     runs_rows, eval_rows = [], []
@@ -57,7 +64,7 @@ def write_results(name, runs):
 
 
 def summary(rows):
-    """Last evaluation per seed, by task and setting, as text."""
+    """The returns of the last evaluations per task and setting, as text, from the rows of `write_results`."""
     groups = {}
     for row in rows:
         groups.setdefault((row["env"], row["setting"]), []).append(float(row["return"]))

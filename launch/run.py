@@ -11,8 +11,8 @@ class Run:
     """One run of a benchmark.
 
     Args:
-        env, setting, seed: which one it is.
-        argv: of train.py.
+        env, setting, seed: task, name of the setting, seed.
+        argv: command line of train.py, a tuple.
         config: `Config` of the same flags.
     """
 
@@ -25,7 +25,7 @@ class Run:
 
     @property
     def name(self):
-        """Name in status lines."""
+        """Name of the run in status lines."""
         return f"{self.env} {self.setting} seed {self.seed}"
 
     @property
@@ -34,15 +34,15 @@ class Run:
         return self.config.num_train_steps
 
     def directory(self):
-        """Its run directory, or None before it has started.
-
-        Raises:
-            UsageError: its args.json is damaged.
-        """
+        """The run directory, or None if the run has not started."""
         self._directory = self._directory or find_run(self.config)
         return self._directory
 
     def is_finished(self):
-        """Whether it has come to its end."""
+        """Whether all steps are done.
+
+        Raises:
+            UsageError: args.json is damaged.
+        """
         directory = self.directory()
         return directory is not None and finished_steps(directory) >= self.num_steps

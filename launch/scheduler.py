@@ -1,4 +1,4 @@
-"""Runs what is unfinished of a benchmark, some runs at a time."""
+"""Run the unfinished runs of a benchmark, several at a time."""
 
 import os
 import re
@@ -8,33 +8,33 @@ import time
 from launch.process import LARGE_HIDDEN_DIM
 from launch.results import last_step
 
-STATUS_INTERVAL = 60  # seconds between two lines of totals while nothing starts or ends
+STATUS_INTERVAL = 60  # seconds between two status lines while no run starts or ends
 
 
 class Scheduler:
-    """Runs what is unfinished, some at a time.
+    """Executes the unfinished runs, jobs.slots at a time.
 
     Args:
-        runs: list of Run.
-        jobs: LocalJobs or RayJobs, where they are executed.
-        log_dir: where what they print goes.
+        runs: list of `Run`.
+        jobs: `LocalJobs` or `RayJobs`.
+        log_dir: directory for the output of the runs.
 
     Attributes:
-        finished: set of the runs that have come to their end, as far as it was looked up.
-        failed: {run: why}, of those that ended before without having been stopped.
+        finished: set of the runs that are known to have finished.
+        failed: {run: reason} of the runs that ended early without being stopped.
     """
 
     def __init__(self, runs, jobs, log_dir):
         self.runs, self.jobs, self.log_dir = runs, jobs, log_dir
         self.finished, self.failed = set(), {}
         self._waiting = []
-        self._running = {}  # run -> its job
-        self._ended = {}  # run with exit status 0 -> time by which its directory must say that it has finished
-        self._signals = []  # received
-        self._num_passed_on = 0  # of them, to the jobs
+        self._running = {}  # {run: job}
+        self._ended = {}  # {run with exit status 0: time until which its directory may be out of date}
+        self._signals = []  # numbers of the received signals
+        self._num_passed_on = 0  # signals that were forwarded to the jobs
 
     def go(self):
-        """Work until nothing is left, or until a signal has ended the runs; returns its number or None."""
+        """Execute all runs, or until a signal stops them; returns the number of the first signal, or None."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
         self._waiting = [run for run in self.runs if not self.is_finished(run)]
@@ -49,13 +49,13 @@ class Scheduler:
         return self._signals[0] if self._signals else None
 
     def is_finished(self, run):
-        """Whether a run has come to its end; looked up until it has."""
+        """Whether a run has finished. Once it has, its directory is not read again."""
         if run not in self.finished and run.is_finished():
             self.finished.add(run)
         return run in self.finished
 
     def state(self, run):
-        """Status text of a run."""
+        """State of a run, as text for the status lines."""
         if run in self.finished:
             return "finished"
         if run in self.failed:
@@ -74,8 +74,8 @@ class Scheduler:
     def _receive(self, number, _):
         self._signals.append(number)
         runs = f"{len(self._running)} run{'s' * (len(self._running) != 1)}"
-        how = "at the next checkpoint, the end of an episode; once more stops at once"
-        # Not print: the signal may have come in the middle of one.
+        how = "at the next checkpoint, the end of an episode; a second signal stops at once"
+        # Not print: the signal may interrupt a print, which is not reentrant.
         os.write(2, f"stopping {runs} {how if len(self._signals) == 1 else 'at once'}\n".encode())
 
     def _pass_signals_on(self):
@@ -94,7 +94,7 @@ class Scheduler:
                     self.failed[run] = self._last_line(run)
 
     def _check_ended(self):
-        """Exit status 0 means finished only if the run's directory says so, on a file server a bit later."""
+        """A run with exit status 0 has finished only if its directory says so, which a file server can show late."""
         for run, deadline in list(self._ended.items()):
             if self.is_finished(run):
                 del self._ended[run]
@@ -111,10 +111,10 @@ class Scheduler:
 
 
 class Status:
-    """Prints what has changed, and totals with the time that is left.
+    """Prints state changes of runs, and the total progress with the time left.
 
     Args:
-        scheduler: whose runs they are.
+        scheduler: `Scheduler`.
     """
 
     def __init__(self, scheduler):
@@ -125,7 +125,7 @@ class Status:
         self._due = 0.0
 
     def report(self):
-        """Call it often; something is printed when a run starts or ends, and every STATUS_INTERVAL seconds."""
+        """Print if a run has started or ended, or STATUS_INTERVAL seconds after the last line. Call it often."""
         states, now = {run: self._scheduler.state(run) for run in self._scheduler.runs}, time.monotonic()
         if states == self._states and now < self._due:
             return
@@ -150,6 +150,6 @@ class Status:
 
 
 def hours_minutes(seconds):
-    """90 -> 0:02, rounded up to minutes."""
+    """Seconds as h:mm, rounded up to minutes: 90 -> 0:02."""
     minutes = -int(-seconds // 60)
     return f"{minutes // 60}:{minutes % 60:02}"

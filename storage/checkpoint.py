@@ -1,4 +1,4 @@
-"""Checkpoints: atomic, verified, and without any code in them.
+"""Checkpoints: written atomically, verified when read, and free of code.
 
 RUN_DIR/checkpoints/ holds
 
@@ -6,7 +6,7 @@ RUN_DIR/checkpoints/ holds
     replay-<from>-<to>.rows     the rows of the replay buffer that were new at a checkpoint, float32, never rewritten
 
 A checkpoint names the row files that it needs. The newest two checkpoints are kept; row files that neither needs are
-deleted. A file is written beside its target, flushed to the disk and renamed: at any instant there is a whole one.
+deleted. All writes are atomic (`storage.files.write_atomically`).
 """
 
 import hashlib
@@ -26,12 +26,16 @@ KEPT = 2
 
 
 class CheckpointError(UsageError):
-    """A checkpoint cannot be loaded; the text says why."""
+    """A checkpoint cannot be loaded; the message says why."""
 
 
 @contextmanager
 def restoring(run_dir):
-    """For the code that takes over a checkpoint's state: whatever does not fit is a `CheckpointError`."""
+    """Context for code that restores a checkpoint's state.
+
+    Raises:
+        CheckpointError: the state has the wrong structure, types or sizes.
+    """
     try:
         yield
     except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
@@ -47,18 +51,18 @@ class Checkpoints:
 
     def __init__(self, run_dir):
         self.directory = os.path.join(run_dir, "checkpoints")
-        self._good = {}  # row files of each checkpoint known to be whole, newest last: first, stop, name, sha256
+        self._good = {}  # {intact checkpoint: its row files (first, stop, name, sha256)}, newest last
 
     def save(self, step, state, buffer):
-        """Write a checkpoint. Call it between two episodes only: a row of the buffer is final then.
+        """Write a checkpoint. Call it only between two episodes, when all rows of the buffer are final.
 
         Args:
-            step: environment steps so far.
-            state: dicts, lists, tensors, numbers, strings; everything but the buffer's rows.
+            step: steps so far.
+            state: plain data (dicts, lists, tensors, numbers, strings): everything but the buffer's rows.
             buffer: `ReplayBuffer`.
 
         Raises:
-            RunError: it could not be written; the ones before are untouched.
+            RunError: the checkpoint cannot be written; older ones are untouched.
         """
         with writing(self.directory):
             os.makedirs(self.directory, exist_ok=True)
@@ -76,18 +80,21 @@ class Checkpoints:
         header = {"format": FORMAT, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         name = f"{step:012d}.checkpoint"
         self._write(name, json.dumps(header).encode() + b"\n" + content)
-        self._good.pop(name, None)  # to the end of the order
+        self._good.pop(name, None)  # re-insert as the newest
         self._good[name] = files
         self._clean()
 
     def load(self, buffer=None):
-        """Read the newest checkpoint that is whole, and fill the buffer, if one is given, with its rows.
+        """Read the newest intact checkpoint.
+
+        Args:
+            buffer: `ReplayBuffer` to fill with the checkpoint's rows, or None.
 
         Returns:
-            (step, state, what was wrong with newer checkpoints: a list of sentences).
+            (step, state, problems): problems is a list of messages about newer checkpoints that are damaged.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no intact checkpoint.
         """
         problems = []
         for name in self._names():
@@ -96,7 +103,7 @@ class Checkpoints:
                 files = content["row_files"] if buffer is not None else []
                 rows = [self._read_rows(file, buffer) for file in files]
             except CheckpointError as error:
-                if str(error) not in problems:  # two checkpoints may need the same damaged row file
+                if str(error) not in problems:  # two checkpoints can need the same damaged row file
                     problems.append(str(error))
                 continue
             for file, data in zip(files, rows, strict=True):
@@ -111,13 +118,13 @@ class Checkpoints:
 
     def _write(self, name, data):
         path = self._path(name)
-        if os.path.isdir(path):  # whatever it is, it is no checkpoint, and would keep the run from saving for ever
+        if os.path.isdir(path):  # not a checkpoint, and the run could never save under this name
             with writing(path):
                 os.rename(path, f"{path}.set-aside")
         write_atomically(path, data)
 
     def _names(self):
-        """Checkpoints, newest first."""
+        """File names of the checkpoints, newest first."""
         try:
             names = os.listdir(self.directory)
         except FileNotFoundError:
@@ -127,7 +134,7 @@ class Checkpoints:
         return sorted((name for name in names if re.fullmatch(r"\d+\.checkpoint", name)), reverse=True)
 
     def _clean(self):
-        """Delete what no kept checkpoint needs, and what an interrupted save left."""
+        """Delete old checkpoints, row files that no kept one needs, and leftovers of interrupted saves."""
         for name in list(self._good)[:-KEPT]:
             del self._good[name]
         needed = {*self._good, *(file["name"] for files in self._good.values() for file in files)}
@@ -153,7 +160,7 @@ class Checkpoints:
         try:
             content = plain_data.from_bytes(content)
         except ValueError as error:
-            raise CheckpointError(f"{path} holds something else than data and was not loaded") from error
+            raise CheckpointError(f"{path} is not plain data and was not loaded") from error
         if not _is_checkpoint(content):
             raise CheckpointError(f"{path} is not a checkpoint of a run")
         return content
@@ -178,13 +185,13 @@ class Checkpoints:
     @staticmethod
     def _verify(path, data, size, sha256):
         if len(data) != size:
-            raise CheckpointError(f"{path} has {len(data)} bytes instead of {size}: it is not whole")
+            raise CheckpointError(f"{path} has {len(data)} bytes instead of {size}: it is incomplete")
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CheckpointError(f"{path} is damaged: its checksum differs")
 
 
 def _is_checkpoint(content):
-    """Whether content has the types that `Checkpoints.save` writes; each row file begins where the one before ends."""
+    """Whether content has the structure that `Checkpoints.save` writes, with row files that leave no gap."""
     if not (isinstance(content, dict) and content.keys() == {"step", "row_files", "state"}):
         return False
     step, files = content["step"], content["row_files"]
@@ -203,7 +210,7 @@ def _is_row_file(file):
         and _is_count(file["stop"])
         and file["first"] < file["stop"]
         and isinstance(file["name"], str)
-        and re.fullmatch(r"replay-\d+-\d+\.rows", file["name"]) is not None  # a name, not a path to somewhere else
+        and re.fullmatch(r"replay-\d+-\d+\.rows", file["name"]) is not None  # not a path to elsewhere
     )
 
 

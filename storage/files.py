@@ -1,4 +1,4 @@
-"""Atomic file writes, and one sentence for every error of the system while a file is written."""
+"""Atomic file writes, with system errors as one-line messages."""
 
 import json
 import os
@@ -10,11 +10,14 @@ from errors import RunError
 
 @contextmanager
 def writing(path, size=None):
-    """Turn an OSError while path is written into a `RunError`.
+    """Context for code that writes path.
 
     Args:
-        path: named in the sentence, with the free bytes of its file system.
-        size: bytes to be written, where that is known.
+        path: file or directory that is written.
+        size: bytes to be written, or None if unknown.
+
+    Raises:
+        RunError: instead of an OSError; the message names path, size, cause and the free bytes of the file system.
     """
     try:
         yield
@@ -25,7 +28,7 @@ def writing(path, size=None):
 
 
 def _free_bytes(path):
-    """Of the file system that path is on, or would be on; nothing where the system does not say."""
+    """Free bytes of path's file system, as the end of a message; empty if the system does not tell."""
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
@@ -36,10 +39,12 @@ def _free_bytes(path):
 
 
 def write_atomically(path, data):
-    """Write bytes beside path, wait until they are on the disk, then rename: path is as before, or whole.
+    """Write bytes to a temporary file, flush it to the disk and rename it to path.
+
+    After a failure or crash at any instant, path is unchanged or complete.
 
     Raises:
-        RunError: see `writing`.
+        RunError: path cannot be written; see `writing`.
     """
     scratch = f"{path}.tmp"
     with writing(path, len(data)):
@@ -57,22 +62,22 @@ def write_atomically(path, data):
 
 
 def json_bytes(data):
-    """Data as indented JSON.
+    """Data as indented JSON, in bytes.
 
     Raises:
-        RunError: a number is not finite, which JSON cannot hold.
+        RunError: a number is not finite; JSON has no such numbers.
     """
     try:
         return json.dumps(data, indent=2, allow_nan=False).encode()
     except ValueError as error:
-        raise RunError("a result is not finite, so that no JSON file can hold it") from error
+        raise RunError("a result is not finite and cannot be written as JSON") from error
 
 
 def check_writable(path):
-    """Create the folder of path, and check that a file can be written there.
+    """Create the folder of path if necessary, and check that files can be written there.
 
     Raises:
-        RunError: it cannot.
+        RunError: the folder cannot be created or written to.
     """
     folder = os.path.dirname(os.path.abspath(path))
     probe = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.probe")
@@ -84,7 +89,12 @@ def check_writable(path):
 
 
 def free_name(name, endings):
-    """name, or the first of name-2, name-3, ... for which no file with one of the endings exists."""
+    """The first of name, name-2, name-3, ... that is free.
+
+    Args:
+        name: path without ending.
+        endings: a name is free if no file name + ending exists.
+    """
     candidate, number = name, 1
     while any(os.path.lexists(candidate + ending) for ending in endings):
         number += 1
@@ -93,7 +103,7 @@ def free_name(name, endings):
 
 
 def _sync_directory(path):
-    if os.name == "posix":  # elsewhere a directory cannot be opened
+    if os.name == "posix":  # Windows cannot open directories
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

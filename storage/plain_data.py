@@ -7,21 +7,21 @@ import torch
 
 
 def to_bytes(data):
-    """What torch.save writes."""
+    """Plain data as bytes, in the format of torch.save."""
     stream = io.BytesIO()
     torch.save(data, stream)
     return stream.getvalue()
 
 
 def from_bytes(content):
-    """What `to_bytes` was given, with tensors on the CPU.
+    """The data that `to_bytes` wrote, with tensors on the CPU.
 
     Raises:
-        ValueError: the bytes are something else than plain data.
+        ValueError: content is not plain data.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch asks to report files that it does not know
+            warnings.simplefilter("ignore")  # torch warns about unknown files, which are an error here anyway
             return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    except Exception as error:  # foreign bytes can make the unpickler raise anything
+    except Exception as error:  # on arbitrary bytes the unpickler can raise anything
         raise ValueError("not plain data") from error

@@ -1,4 +1,4 @@
-"""policy.pt: what a finished run leaves behind to play with, and the flags that it was trained with."""
+"""policy.pt: the actor of a finished run, with what is needed to play it."""
 
 import os
 from typing import NamedTuple
@@ -15,10 +15,10 @@ NAME = "policy.pt"
 class Policy(NamedTuple):
     """The content of policy.pt."""
 
-    flags: dict  # of train.py
+    flags: dict  # {name: value}, flags of train.py
     obs_size: int  # O
     action_size: int  # A
-    step: int  # environment steps that the actor was trained for
+    step: int  # steps of training
     actor: dict  # {name: tensor}, the actor's state_dict
 
 
@@ -26,18 +26,18 @@ def save_policy(run_dir, actor, flags, obs_size, action_size, step):
     """Write policy.pt of a run; arguments as in `Policy`.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file cannot be written.
     """
-    # "args": the key that older runs have.
+    # The key is "args" because older files have it.
     content = {"args": flags, "obs_size": obs_size, "action_size": action_size, "step": step, "actor": actor}
     write_atomically(os.path.join(run_dir, NAME), plain_data.to_bytes(content))
 
 
 def load_policy(run_dir):
-    """The policy of a run, or None if the run has none (yet).
+    """The `Policy` of a run, or None if there is no policy.pt.
 
     Raises:
-        UsageError: policy.pt cannot be read, or holds something else.
+        UsageError: policy.pt cannot be read, or is not a policy.
     """
     path = os.path.join(run_dir, NAME)
     try:
@@ -45,7 +45,7 @@ def load_policy(run_dir):
             content = plain_data.from_bytes(file.read())
         flags, actor = content["args"], content["actor"]
         sizes = content["obs_size"], content["action_size"]
-        step = content["step"] if "step" in content else flags["num_train_steps"]  # older runs
+        step = content["step"] if "step" in content else flags["num_train_steps"]  # older files lack it
     except FileNotFoundError:
         return None
     except OSError as error:

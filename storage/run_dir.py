@@ -1,4 +1,4 @@
-"""The directory of a run: its name, its lock, and args.json, which says what ran there."""
+"""The directory of a run: its name, its lock, and args.json with flags, versions and commits."""
 
 import glob
 import importlib.metadata
@@ -17,7 +17,7 @@ from errors import UsageError
 from storage.files import json_bytes, write_atomically
 
 PACKAGES = ("torch", "numpy", "mujoco", "dm_control", "gymnasium")
-RECORD = {"args": dict, "resumed": list, "finished": int}  # what is read of args.json
+RECORD = {"args": dict, "resumed": list, "finished": int}  # {key of args.json: type}; other keys are not read
 
 
 def _stem(config):
@@ -26,17 +26,17 @@ def _stem(config):
 
 
 def make_run_dir(config):
-    """A new directory under exp/ that no other run can get.
+    """Create a new directory under exp/, for this run alone; returns its path.
 
     Raises:
-        UsageError: the system does not allow it.
+        UsageError: the directory cannot be created.
     """
     name = _stem(config) + time.strftime("%Y%m%d-%H%M%S")
     attempt = 1
     while True:
         run_dir = os.path.join("exp", name if attempt == 1 else f"{name}-{attempt}")
         try:
-            os.makedirs(run_dir)  # fails if it exists: of two runs started at once one goes on to the next name
+            os.makedirs(run_dir)  # fails if it exists: of two runs that start at once, one takes the next name
             return run_dir
         except OSError as error:
             if not os.path.isdir(run_dir):
@@ -45,10 +45,10 @@ def make_run_dir(config):
 
 
 def find_run(config):
-    """The newest directory under exp/ of a run with this experiment, env, chunk size and seed that has a checkpoint.
+    """The newest run under exp/ with the same experiment, env, chunk size and seed that has a checkpoint.
 
     Returns:
-        its path, or None.
+        path of its directory, or None.
     """
     stem = glob.escape(os.path.join("exp", _stem(config)))
     found = (d for d in glob.glob(f"{stem}*") if glob.glob(f"{glob.escape(d)}/checkpoints/*.checkpoint"))
@@ -56,10 +56,10 @@ def find_run(config):
 
 
 def read_config(run_dir):
-    """The configuration of a run.
+    """The `Config` of a run.
 
     Raises:
-        UsageError: the directory is not one of a run, or args.json has values that no run can have.
+        UsageError: run_dir is not a run directory, or args.json has flags or values that `Config` does not allow.
     """
     try:
         return parse_saved(read_flags(run_dir))
@@ -68,19 +68,19 @@ def read_config(run_dir):
 
 
 def read_flags(run_dir):
-    """The flags of a run as args.json has them, also those of an older version.
+    """{name: value} of a run's flags, as read from args.json. Older versions may have other flags.
 
     Raises:
-        UsageError: the directory is not one of a run.
+        UsageError: run_dir is not a run directory.
     """
     return {name: value for name, value in read_record(run_dir)["args"].items() if name != "resume"}
 
 
 def read_record(run_dir):
-    """What args.json holds: args, command, versions, git_commit, resumed, finished.
+    """The content of args.json: args, command, versions, git_commit, resumed, finished.
 
     Raises:
-        UsageError: it is missing or damaged.
+        UsageError: args.json is missing or damaged.
     """
     path = os.path.join(run_dir, "args.json")
     try:
@@ -93,21 +93,22 @@ def read_record(run_dir):
     if not isinstance(record, dict) or "args" not in record:
         raise UsageError(f"{path} is damaged: it holds no flags")
     for name, kind in RECORD.items():
-        record.setdefault(name, kind())  # results of older versions lack the last two
+        record.setdefault(name, kind())  # older versions did not write the last two
         if not isinstance(record[name], kind):
-            raise UsageError(f"{path} is damaged: {name!r} is not what it should be")
+            raise UsageError(f"{path} is damaged: {name!r} has the wrong type")
     return record
 
 
 @contextmanager
 def lock(run_dir, wait=0):
-    """Keeps other processes out of a run's directory; the system unlocks it when this process ends, however it does.
+    """Lock a directory against other processes. If this process is killed, the system releases the lock.
 
     Args:
-        wait: seconds to wait for another process to leave it.
+        run_dir: directory; the lock is its file "lock".
+        wait: seconds to wait while another process holds the lock.
 
     Raises:
-        UsageError: another process is at work there.
+        UsageError: another process holds the lock, or the directory cannot be written to.
     """
     held = filelock.FileLock(os.path.join(run_dir, "lock"))
     try:
@@ -123,15 +124,20 @@ def lock(run_dir, wait=0):
 
 
 def versions():
-    """Of Python and of the packages that results depend on."""
+    """{package: version} of Python and of the packages that results depend on."""
     return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def record_start(run_dir, config, step=0):
-    """Write args.json: every flag, and for each start of the run its step, command, versions and git commit.
+    """Write args.json: all flags, and command, versions and git commit of each start of the run.
 
     Args:
-        step: from which the run is resumed; 0 for a new run.
+        run_dir: the run's directory.
+        config: `Config`.
+        step: step at which the run is resumed; 0 for a new run.
+
+    Raises:
+        RunError: args.json cannot be written.
     """
     command = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
     start = {"command": command, "versions": versions(), "git_commit": _git_commit()}
@@ -143,22 +149,22 @@ def record_start(run_dir, config, step=0):
 
 
 def record_end(run_dir, step):
-    """Note in args.json that the run has come to its end."""
+    """Record in args.json that the run has finished, at this step."""
     _write_record(run_dir, read_record(run_dir) | {"finished": step})
 
 
 def finished_steps(run_dir):
-    """Steps of the longest run that came to its end here, 0 if none did."""
+    """The step at which the run last finished; 0 if it never has."""
     return read_record(run_dir)["finished"]
 
 
 def _git_commit():
-    """The commit of this package, with -dirty behind it if it was changed since; None where git does not say."""
+    """The commit of this package, with suffix -dirty if files are changed; None if git does not tell."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         return subprocess.run(describe, cwd=root, capture_output=True, text=True).stdout.strip() or None
-    except OSError:  # there is no git here
+    except OSError:  # git is not installed
         return None
 
 

@@ -126,7 +126,7 @@ def test_a_signal_saves_at_the_end_of_the_episode(tmp_path, undisturbed, number,
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == status
-    assert errors == "stopping at the end of the episode; once more stops at once\n"
+    assert errors == "stopping at the end of the episode; a second signal stops at once\n"
     step = int(rows(the_run(tmp_path) / "train.csv")[-1]["step"])
     assert checkpoint_steps(tmp_path) == [0, step] and 600 <= step < 1700
     result = train(tmp_path, "--resume", the_run(tmp_path).relative_to(tmp_path))
@@ -225,10 +225,10 @@ def test_resuming(interrupted, undisturbed):
     assert result.returncode == 2
     (sentence,) = result.stderr.splitlines()
     for difference in (
-        "--env is Pendulum-v1 there, not MountainCarContinuous-v0",
-        "--chunk_size is 5 there, not 3",
-        "--hidden_dim is 32 there, not 33",
-        "--critic_lr is 0.0003 there, not 0.001",
+        "--env is saved as Pendulum-v1, not MountainCarContinuous-v0",
+        "--chunk_size is saved as 5, not 3",
+        "--hidden_dim is saved as 32, not 33",
+        "--critic_lr is saved as 0.0003, not 0.001",
     ):
         assert difference in sentence
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
@@ -260,7 +260,7 @@ def test_a_damaged_checkpoint_gives_a_warning(interrupted, undisturbed):
     newest.write_bytes(newest.read_bytes()[:-10])
     result = train(interrupted, "--resume", directory)
     assert result.returncode == 0
-    assert result.stderr.count("\n") == 1 and newest.name in result.stderr and "it is not whole" in result.stderr
+    assert result.stderr.count("\n") == 1 and newest.name in result.stderr and "it is incomplete" in result.stderr
     assert_same_runs(directory, undisturbed)
 
 
@@ -350,7 +350,7 @@ def test_flags_that_were_edited_are_noticed(interrupted):
     path.write_text(json.dumps(record))
     result = train(interrupted, "--resume", the_run(interrupted))
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    assert "has other flags than the checkpoint beside it: --hidden_dim is 32 there, not 16" in result.stderr
+    assert "has other flags than the checkpoint beside it: --hidden_dim is saved as 32, not 16" in result.stderr
 
 
 @posix
@@ -493,7 +493,7 @@ def test_an_ffmpeg_that_fails_costs_the_video_alone(tmp_path, bytes_read):
     flags += ["--eval_frequency", 10, "--num_eval_episodes", 1, "--save_video"]
     result = train(cwd, *flags, IMAGEIO_FFMPEG_EXE=str(stub))
     assert result.returncode == 0, result.stderr
-    assert result.stderr == "warning: a video is missing: ffmpeg failed\n"
+    assert result.stderr == "warning: no video was written: ffmpeg failed\n"
     assert os.listdir(the_run(cwd) / "video") == []
     assert len(rows(the_run(cwd) / "eval.csv")) == 4
 

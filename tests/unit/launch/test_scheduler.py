@@ -155,7 +155,7 @@ def test_each_signal_is_passed_on_once_and_acknowledged(tmp_path, monkeypatch, c
     play(clock, interrupt, interrupt, lambda: None, end, lambda: None)
     assert scheduler.go() == 2
     assert acknowledged == [
-        "stopping 2 runs at the next checkpoint, the end of an episode; once more stops at once\n",
+        "stopping 2 runs at the next checkpoint, the end of an episode; a second signal stops at once\n",
         "stopping 2 runs at once\n",
     ]
     assert not scheduler.failed and list(jobs.started) == [0, 1]

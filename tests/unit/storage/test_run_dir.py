@@ -69,9 +69,9 @@ def test_without_git_there_is_no_commit(monkeypatch):
         ("[" * 100_000, "is not JSON"),
         ("[]", "holds no flags"),
         ("{}", "holds no flags"),
-        ('{"args": 3}', "'args' is not what it should be"),
-        (json.dumps({"args": as_json(CONFIG), "resumed": 1}), "'resumed' is not what it should be"),
-        (json.dumps({"args": as_json(CONFIG), "finished": "all"}), "'finished' is not what it should be"),
+        ('{"args": 3}', "'args' has the wrong type"),
+        (json.dumps({"args": as_json(CONFIG), "resumed": 1}), "'resumed' has the wrong type"),
+        (json.dumps({"args": as_json(CONFIG), "finished": "all"}), "'finished' has the wrong type"),
         (json.dumps({"args": as_json(CONFIG) | {"eval_frequency": 0}}), "--eval_frequency: 0 is not in"),
         (
             json.dumps({"args": as_json(CONFIG) | {"num_eval_episodes": "3"}}),
