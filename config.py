@@ -177,13 +177,17 @@ class Config:
         resumable=True)
     compile: str = flag(
         "run", "auto", Choice("auto", "on", "off"),
-        "compile the gradients after 1,000 updates: takes half a minute, then updates are 1.4 times as fast; auto is "
+        "compile the update after 1,000 of them: takes a minute or two, then they are 1.8 times as fast; auto is "
         "on for runs of 30,000 updates or more on a CPU with a C++ compiler",
         resumable=True)
     fast_path: bool = flag(
         "run", True, SWITCH,
-        "oneDNN products, written-out gradients and fused optimizers; off runs the plain reference", resumable=True,
-        before=True)
+        "fused optimizers, and with --compile one compiled function per update; off runs the plain reference",
+        resumable=True, before=True)
+    linear_kernel: str = flag(
+        "run", "auto", Choice("auto", "torch", "onednn"),
+        "matrix products of compiled code on a CPU: PyTorch's own (MKL) or oneDNN's; auto takes oneDNN's on AMD "
+        "processors", resumable=True, before="onednn")
     num_train_steps: int = flag("run", 1_000_000, POSITIVE_INT, "steps of the run", "steps", resumable=True)
     num_seed_steps: int = flag(
         "run", 2500, NON_NEGATIVE_INT,

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 import video
-from agent import SACAgent, compilation, fast_path
+from agent import SACAgent, compilation, fast_path, onednn
 from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit
 from agent.pink_noise import PinkNoise
 from config import as_json, differing_flags
@@ -70,6 +70,7 @@ class Workspace:
             "num_threads": config.num_threads,
             "compile": config.compile,
             "fast_path": config.fast_path,
+            "linear_kernel": config.linear_kernel,
         }
         self.step, self.episode = 0, 0
         self.episode_over, self.is_stopping = True, False
@@ -180,11 +181,11 @@ class Workspace:
             self.restore()
         compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
         if cfg.fast_path:
-            fast_path.install(self.agent, compile_from)
+            fast_path.install(self.agent, compile_from, cfg.linear_kernel)
         self.first_compiled_update = compile_from and max(compile_from, self.agent.num_updates + 1)
         self.evaluation_due = Every(cfg.eval_frequency, self.step - self.step % cfg.eval_frequency)
         self.checkpoint_due = Every(cfg.checkpoint_frequency, self.step)
-        record_start(self.run_dir, cfg, self.step)
+        record_start(self.run_dir, cfg, self.step, compilation.describe(cfg, self.device))
         if self.records_video:
             os.makedirs(os.path.join(self.run_dir, "video"), exist_ok=True)
         self.logger = Logger(self.run_dir, as_json(cfg), cfg.num_train_steps, cfg.log_save_tb, self.step)
@@ -198,7 +199,7 @@ class Workspace:
         """Device, threads, compilation, memory, renderer and next evaluation, in one line."""
         cfg = self.config
         threads = f"{cfg.num_threads} thread" + "s" * (cfg.num_threads > 1)
-        compiled = "compiled after 1,000 updates" if cfg.compile == "on" else "not compiled"
+        compiled = compilation.describe(cfg, self.device)
         renderer = os.environ.get("MUJOCO_GL", "the environment's") if self.records_video else "none"
         first = min(self.step + cfg.eval_frequency - self.step % cfg.eval_frequency, cfg.num_train_steps)
         return (
@@ -369,7 +370,7 @@ class Workspace:
 
 
 def resolve(config):
-    """The configuration with `compile` and `num_threads` resolved for this machine.
+    """The configuration with `compile`, `num_threads` and `linear_kernel` resolved for this machine.
 
     Raises:
         UsageError: the device or the compiler that the flags ask for is missing.
@@ -378,7 +379,7 @@ def resolve(config):
         device = choose_device(config.device)
     except ValueError as error:
         raise UsageError(f"argument --device: {error}") from error
-    compile, num_threads = config.compile, config.num_threads
+    compile, num_threads, linear_kernel = config.compile, config.num_threads, config.linear_kernel
     if compile == "auto":
         compile = "on" if config.fast_path and compilation.pays(config, device) else "off"
     elif compile == "on" and not config.fast_path:
@@ -387,7 +388,9 @@ def resolve(config):
         raise UsageError("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
     if num_threads is None:
         num_threads = default_num_threads(config.hidden_dim, device.type)
-    return replace(config, compile=compile, num_threads=num_threads)
+    if linear_kernel == "auto":
+        linear_kernel = "onednn" if device.type == "cpu" and onednn.is_faster() else "torch"
+    return replace(config, compile=compile, num_threads=num_threads, linear_kernel=linear_kernel)
 
 
 def main():

@@ -18,10 +18,27 @@ def has_compiler():
         return False
 
 
+def num_updates(config):
+    """Updates of a whole run."""
+    return (config.num_train_steps - config.num_seed_steps) * config.updates_per_step
+
+
 def pays(config, device):
     """Whether a whole run on a torch device is faster with compilation, its time included."""
-    updates = (config.num_train_steps - config.num_seed_steps) * config.updates_per_step
-    return device.type == "cpu" and updates >= COMPILE_WORTH and has_compiler()
+    return device.type == "cpu" and num_updates(config) >= COMPILE_WORTH and has_compiler()
+
+
+def describe(config, device):
+    """Whether and why updates are compiled, a few words; `config.compile` is on or off."""
+    if config.compile == "on":
+        return f"compiled after {COMPILE_FROM:,} updates with {config.linear_kernel} products"
+    if not config.fast_path:
+        return "not compiled (--no-fast_path)"
+    if device.type != "cpu":
+        return f"not compiled (on {device.type} only with --compile on)"
+    if num_updates(config) < COMPILE_WORTH:
+        return f"not compiled (fewer than {COMPILE_WORTH:,} updates)"
+    return "not compiled (--compile off)" if has_compiler() else "not compiled (no C++ compiler)"
 
 
 def compiled(function, variants):

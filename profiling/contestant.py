@@ -20,14 +20,14 @@ def ways_to_multiply(m, k, n):
     """Functions of nothing that multiply one pair of random matrices, (m, k) by (k, n): by MKL and by oneDNN."""
     import torch
 
-    from agent import fast_mlp
+    from agent import onednn
 
-    a, b, out, onednn = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n), fast_mlp.onednn_operator
+    a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
     ways = []
     for laid_out in (b, b.t().contiguous().t()):
         ways.append(functools.partial(torch.mm, a, laid_out, out=out))
-        if onednn is not None:
-            ways.append(functools.partial(onednn, a, laid_out.t(), None, "none", [], ""))
+        if onednn.problem() is None:
+            ways.append(functools.partial(onednn.product, a, laid_out.t(), None))
     return ways
 
 
@@ -46,10 +46,7 @@ def matmul_bound(width, batch_size, **_):
     """
     import torch
 
-    from agent import fast_mlp
-
     torch.set_num_threads(1)
-    fast_mlp.probe_onednn()
     critic = [(OBS + ACTIONS, width), (width, width), (width, 1)]
     actor = [(OBS, width), (width, width), (width, 2 * ACTIONS)]
 
@@ -84,7 +81,7 @@ def agent_and_buffer(width, *, h, layer_norm, reference, compile):
     import numpy as np
     import torch
 
-    from agent import SACAgent, fast_path
+    from agent import SACAgent, fast_path, onednn
     from cli import parse_train_args
     from replay_buffer import ReplayBuffer
 
@@ -92,7 +89,7 @@ def agent_and_buffer(width, *, h, layer_norm, reference, compile):
     flags = f"--env none --chunk_size {h} --hidden_dim {width} --{'' if layer_norm else 'no-'}critic_layer_norm".split()
     agent = SACAgent(OBS, ACTIONS, parse_train_args(flags)[0], "cpu")
     if not reference:
-        fast_path.install(agent, compile_from=1 if compile else None)
+        fast_path.install(agent, 1 if compile else None, "onednn" if onednn.is_faster() else "torch")
     buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", np.random.default_rng(0))
     rng = np.random.default_rng(0)
     for i in range(BUFFERED - 100):

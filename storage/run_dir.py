@@ -128,19 +128,20 @@ def versions():
     return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def record_start(run_dir, config, step=0):
+def record_start(run_dir, config, step=0, update=""):
     """Write args.json: all flags, and command, versions and git commit of each start of the run.
 
     Args:
         run_dir: the run's directory.
         config: `Config`.
         step: step at which the run is resumed; 0 for a new run.
+        update: how updates are computed, in words.
 
     Raises:
         RunError: args.json cannot be written.
     """
     command = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
-    start = {"command": command, "versions": versions(), "git_commit": _git_commit()}
+    start = {"command": command, "versions": versions(), "git_commit": _git_commit(), "update": update}
     record = {"args": as_json(config), **start, "resumed": [], "finished": 0}
     if step:
         record = read_record(run_dir) | {"args": as_json(config)}

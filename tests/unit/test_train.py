@@ -58,7 +58,7 @@ def workspace(tmp_path, monkeypatch):
     """Makes a workspace of 50 steps, 20 of them random; episodes of the environment have 7, 4, 9, 7, ... steps."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train_module, "SACAgent", CountingAgent)
-    monkeypatch.setattr(fast_path, "install", lambda agent, compile_from: None)
+    monkeypatch.setattr(fast_path, "install", lambda agent, *options: None)
 
     def make(*flags, run_dir=None, stop=()):
         argv = [str(f) for f in [*STEPS, *SMALL, "--num_eval_episodes", 1, "--chunk_size", 3, *flags]]
@@ -264,7 +264,7 @@ def test_auto_compiles_where_a_run_is_long_enough(workspace, monkeypatch, flags,
     compiled_from = []
     monkeypatch.setattr(compilation, "COMPILE_WORTH", updates_worth_it)
     monkeypatch.setattr(compilation, "has_compiler", lambda: True)
-    monkeypatch.setattr(fast_path, "install", lambda agent, compile_from: compiled_from.append(compile_from))
+    monkeypatch.setattr(fast_path, "install", lambda agent, compile_from, kernel: compiled_from.append(compile_from))
     run = workspace(*flags)
     assert run.config.compile == choice and run.train() == 0 and compiled_from == installed
     with open(f"{run.run_dir}/args.json") as file:
