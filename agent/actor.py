@@ -63,11 +63,6 @@ class Actor(nn.Module):
             # The logit of 0 is -inf, and weights must be finite. At -100 correlation and gradient are 0 in effect.
             logit = logit.clamp(min=-100.0)
             self.correlation_logit = nn.Parameter(logit, requires_grad=learnable_noise_correlation)
-            # lag[i, m] = i - m: the power of rho with which z_m enters e_i.
-            steps = torch.arange(chunk_size)
-            lag = (steps[:, None] - steps)[..., None]  # (h, h, 1)
-            self.register_buffer("lag", lag.clamp(min=0).float(), persistent=False)
-            self.register_buffer("causal", (lag >= 0).float(), persistent=False)
 
     def forward(self, obs):
         """(B, O) -> mean (B, h, A), log_std (B, h, A), confidence logits of steps 2..h (B, h - 1)."""
@@ -91,10 +86,11 @@ class Actor(nn.Module):
         if not self.is_correlated:
             return z
         rho = self.noise_correlation()  # (A,)
-        innovation = torch.sqrt(1 - rho * rho).expand(self.chunk_size - 1, -1)
-        scale = torch.cat([torch.ones_like(rho)[None], innovation])  # (h, A)
-        mixing = self.causal * rho**self.lag * scale  # (h, h, A): e_i = sum_m mixing[i, m] z_m
-        return (mixing * z[:, None]).sum(2)  # (B, h, h, A) -> (B, h, A)
+        scale = torch.sqrt(1 - rho * rho)
+        e = [z[:, 0]]
+        for i in range(1, self.chunk_size):
+            e.append(rho * e[-1] + scale * z[:, i])
+        return torch.stack(e, dim=1)  # h x (B, A) -> (B, h, A)
 
     def sample(self, obs, z):
         """A chunk and its log-likelihoods.

@@ -59,14 +59,15 @@ def compiled(function, variants):
     def needed(guards):
         return [guard.name in names for guard in guards]
 
-    return torch.compile(function, fullgraph=True, dynamic=False, options={"guard_filter_fn": needed})
+    return torch.compile(
+        function, fullgraph=True, dynamic=False, options={"guard_filter_fn": needed, "cpp_wrapper": True}
+    )
 
 
 class Adam:
     """The step of a torch.optim.Adam in operations that can be compiled, on its parameters and moments.
 
-    Kingma and Ba 2015, arXiv:1412.6980, algorithm 1. `count` has to be called after each step, outside of compiled
-    code: PyTorch counts steps once per parameter, which would be one kernel each.
+    Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
 
     Args:
         optimizer: has one group of parameters.
@@ -81,27 +82,32 @@ class Adam:
                 moments = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
                 optimizer.state[p].update(step=zero, **moments)
         states = [optimizer.state[p] for p in self.parameters]
-        self.steps = [state["step"] for state in states]
+        self.step_counts = [state["step"] for state in states]
         self.means = [state["exp_avg"] for state in states]
         self.squares = [state["exp_avg_sq"] for state in states]
+        self.num_steps = int(self.step_counts[0])
 
-    def descend(self, loss):
+    def count(self, number=1):
+        """Count steps, outside of compiled code: PyTorch counts per parameter, which would be a kernel each."""
+        self.num_steps += number
+        torch._foreach_add_(self.step_counts, number)
+
+    def corrections(self):
+        """lr / (1 - beta1^t) and sqrt(1 - beta2^t) of step t, (2,)."""
+        beta1, beta2 = self.group["betas"]
+        rate, root = self.group["lr"] / (1 - beta1**self.num_steps), (1 - beta2**self.num_steps) ** 0.5
+        return torch.tensor([rate, root], device=self.parameters[0].device)
+
+    def descend(self, loss, corrections):
         """One step on a loss."""
         gradients = torch.autograd.grad(loss, self.parameters)
         beta1, beta2 = self.group["betas"]
-        step = self.steps[0].double() + 1
-        # In float64: early on 1 - beta2^t is a small difference.
-        rate = (self.group["lr"] / (1 - beta1**step)).float()
-        correction = (1 - beta2**step).sqrt().float()
+        rate, root = corrections
         with torch.no_grad():
             for p, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
                 mean.lerp_(gradient, 1 - beta1)
                 square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-                p.sub_(rate * mean / (square.sqrt() / correction + self.group["eps"]))
-
-    def count(self):
-        """Note that a step was taken."""
-        torch._foreach_add_(self.steps, 1)
+                p.sub_(rate * mean / (square.sqrt() / root + self.group["eps"]))
 
 
 def install(agent, compile_from):
@@ -111,11 +117,13 @@ def install(agent, compile_from):
         agent: `SACAgent`; its update_step is replaced.
         compile_from: number of the first compiled update; also after a resume.
     """
-    optimizers = {name: Adam(optimizer) for name, optimizer in agent.optimizers.items()}
+    optimizers = {}
     plain_step = agent.update_step
 
-    def update_step(batch, noise, actor_draws, moves_target):
-        descend = lambda name, loss: optimizers[name].descend(loss)  # noqa: E731
+    def update_step(batch, noise, actor_draws, moves_target, corrections):
+        def descend(name, loss):
+            optimizers[name].descend(loss, corrections[name])
+
         return plain_step(batch, noise, actor_draws, moves_target, descend)
 
     try:
@@ -126,15 +134,20 @@ def install(agent, compile_from):
     def replacement(batch, noise, actor_draws, moves_target, descend):
         if agent.num_updates < compile_from:
             return plain_step(batch, noise, actor_draws, moves_target, descend)
+        if not optimizers:
+            optimizers.update((name, Adam(optimizer)) for name, optimizer in agent.optimizers.items())
+        stepped = {name: optimizers[name] for name in (optimizers if actor_draws is not None else ("critic",))}
+        for optimizer in stepped.values():
+            optimizer.count()
+        corrections = {name: optimizer.corrections() for name, optimizer in stepped.items()}
         try:
-            metrics = fast_step(batch, noise, actor_draws, moves_target)
+            return fast_step(batch, noise, actor_draws, moves_target, corrections)
         except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything was computed
             give_up(error)
-            agent.update_step = plain_step
-            return plain_step(batch, noise, actor_draws, moves_target, descend)
-        for name in optimizers if actor_draws is not None else ("critic",):
-            optimizers[name].count()
-        return metrics
+        for optimizer in stepped.values():
+            optimizer.count(-1)
+        agent.update_step = plain_step
+        return plain_step(batch, noise, actor_draws, moves_target, descend)
 
     agent.update_step = replacement
 

@@ -31,16 +31,16 @@ def compiled_calls(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("compile, kernel", [(False, "torch"), (True, "torch"), (True, "onednn")])
 @pytest.mark.parametrize("h", [1, 5])
 def test_100_fast_updates_equal_the_references(
-    make_agent, make_batches, assert_same_networks, compiled_calls, h, compile
+    make_agent, make_batches, assert_same_networks, compiled_calls, h, compile, kernel
 ):
     skip_without_compiler(compile)
     reference, fast, untrained = (make_agent(4, 2, "--chunk_size", str(h)) for _ in range(3))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "training with")  # nothing was given up
-        fast_path.install(fast, COMPILE_FROM if compile else None)
+        fast_path.install(fast, COMPILE_FROM if compile else None, kernel)
         for i, batch in enumerate(make_batches(h, 100), start=1):
             metrics, other = reference.update(batch), fast.update(batch)
             assert len(compiled_calls) == (max(0, i + 1 - COMPILE_FROM) if compile else 0)
@@ -49,6 +49,21 @@ def test_100_fast_updates_equal_the_references(
                 torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)
     assert_same_networks(fast, reference, untrained)
     torch.testing.assert_close(fast.log_alpha, reference.log_alpha)
+
+
+def test_compiled_code_sees_what_changes_between_updates(make_agent, make_batches, assert_same_networks):
+    """Which networks an update is of, and the statistics of observations."""
+    skip_without_compiler(True)
+    flags = "--chunk_size 3 --normalize_observations --actor_update_frequency 2 --critic_target_update_frequency 3"
+    reference, fast, untrained = (make_agent(4, 2, *flags.split()) for _ in range(3))
+    fast_path.install(fast, 1)
+    for batch in make_batches(3, 30):
+        reference.observe(batch.obs[0].numpy() * 3 + 1), fast.observe(batch.obs[0].numpy() * 3 + 1)
+        metrics, other = reference.update(batch), fast.update(batch)
+        assert list(metrics) == list(other)
+        for name, value in metrics.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)
+    assert_same_networks(fast, reference, untrained)
 
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
