@@ -53,11 +53,12 @@ def compiled(function, variants):
         AttributeError, RuntimeError: this version of PyTorch lacks a private setting that this needs.
     """
     torch._dynamo.config.trace_autograd_ops = True
-    names = [f"L['{name}']" for name in variants]
+    # Dynamo keeps what it has compiled with the code object; another agent's shapes may be different.
+    function.__code__ = function.__code__.replace()
 
     # Nothing else changes from call to call, and checking it takes as long as a matrix product.
     def needed(guards):
-        return [guard.name in names for guard in guards]
+        return [guard.name in variants for guard in guards]
 
     return torch.compile(
         function, fullgraph=True, dynamic=False, options={"guard_filter_fn": needed, "cpp_wrapper": True}

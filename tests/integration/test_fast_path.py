@@ -52,17 +52,20 @@ def test_100_fast_updates_equal_the_references(
 
 
 def test_compiled_code_sees_what_changes_between_updates(make_agent, make_batches, assert_same_networks):
-    """Which networks an update is of, and the statistics of observations."""
+    """Which networks an update is of, and the statistics of observations; not another agent's shapes."""
     skip_without_compiler(True)
+    other = make_agent(4, 2, "--chunk_size", "2")
+    fast_path.install(other, 1)
+    other.update(make_batches(2, 1)[0])
     flags = "--chunk_size 3 --normalize_observations --actor_update_frequency 2 --critic_target_update_frequency 3"
     reference, fast, untrained = (make_agent(4, 2, *flags.split()) for _ in range(3))
     fast_path.install(fast, 1)
     for batch in make_batches(3, 30):
         reference.observe(batch.obs[0].numpy() * 3 + 1), fast.observe(batch.obs[0].numpy() * 3 + 1)
-        metrics, other = reference.update(batch), fast.update(batch)
-        assert list(metrics) == list(other)
+        metrics, fast_metrics = reference.update(batch), fast.update(batch)
+        assert list(metrics) == list(fast_metrics)
         for name, value in metrics.items():
-            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)
+            torch.testing.assert_close(fast_metrics[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)
     assert_same_networks(fast, reference, untrained)
 
 
