@@ -137,7 +137,7 @@ def refused(cwd, address, why):
 
 def test_a_wrong_token_is_refused(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 64)
-    refused(tmp_path, cluster.address, "with its token")
+    refused(tmp_path, cluster.address, "have its token")
 
 
 def test_an_address_where_nothing_answers(tmp_path):

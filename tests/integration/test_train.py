@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from agent import onednn
 from config import FLAGS, Config, as_json
 from tests.envs.scripted import episode_length, episode_return
 from tests.helpers import ROOT, SMALL, assert_equal, rows, run_dir, train, trajectory
@@ -50,7 +51,9 @@ def test_files_of_a_run(cheetah, renderer):
         "num_eval_episodes": 2,
         "num_threads": 1,
         "compile": "off",
+        "linear_kernel": "onednn" if onednn.is_faster() else "torch",
     }
+    assert record["update"] == "not compiled (fewer than 30,000 updates)"
     assert torch.__version__.startswith(record["versions"]["torch"])
     assert record["git_commit"] is None or re.match("[0-9a-f]{40}", record["git_commit"])
 
@@ -105,7 +108,9 @@ def test_the_terminal_output_is_readable_when_piped(cheetah):
     run = Path("exp") / directory.name
     assert lines[0] == f"run directory {run}"
     assert re.fullmatch(
-        r"device cpu, 1 thread, not compiled, replay buffer 1 MB, renderer \w+, next evaluation at step 2,000", lines[1]
+        r"device cpu, 1 thread, not compiled \(fewer than 30,000 updates\), replay buffer 1 MB, renderer \w+, "
+        r"next evaluation at step 2,000",
+        lines[1],
     )
     assert all(re.match(r"(train|eval ) \| ", line) for line in lines[2:-2]) and "\x1b" not in result.stdout
     assert lines[-2:] == [f"play it: python evaluate.py {run} --video", f"plot it: python plot.py {run}"]
