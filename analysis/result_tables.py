@@ -17,7 +17,7 @@ from storage.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/results.md")
-FIRST, DEFAULTS = "results/first_evidence", "results/defaults"
+FIRST, DEFAULTS, SUITE = "results/first_evidence", "results/defaults", "results/suite100k_dev"
 TASKS = ("cheetah_run", "walker_run", "ball_in_cup_catch", "cartpole_swingup_sparse")
 SEEDS = (1, 2, 3)
 PLAYED = {task: [f"{FIRST}/{task}-adaptive-s{seed}" for seed in SEEDS] for task in TASKS}  # swept and calibrated
@@ -140,6 +140,19 @@ def defaults():
     return markdown(["", *names], rows)
 
 
+def suite100k():
+    """The runs on the development tasks that have finished, by arm and seed."""
+    found = sorted((ROOT / SUITE).glob("*-s*"))
+    names = [re.fullmatch(r"(\w+)-(\w+)-s(\d+)", path.name).groups() for path in found]
+    arms, seeds = sorted({arm for _, arm, _ in names}), sorted({int(seed) for _, _, seed in names})
+    rows = []
+    for task in sorted({task for task, _, _ in names}):
+        runs = [[f"{SUITE}/{task}-{arm}-s{seed}" for seed in seeds] for arm in arms]
+        last = [[evaluations(run, 100_000)[-1] if (ROOT / run).exists() else None for run in arm] for arm in runs]
+        rows.append([task, *map(listed, last)])
+    return markdown(["", *(f"{arm}, seed {', '.join(map(str, seeds))}" for arm in arms)], rows)
+
+
 TABLES = {
     "first_evidence": lambda: first_evidence("plain", "fixed", "adaptive"),
     "first_evidence_flags": lambda: first_evidence(
@@ -152,6 +165,7 @@ TABLES = {
     "calibration_groups": calibration_groups,
     "calibration_auc": calibration_auc,
     "defaults": defaults,
+    "suite100k": suite100k,
 }
 
 
