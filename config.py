@@ -360,6 +360,19 @@ def _plain(value):
     return list(value) if isinstance(value, tuple) else value
 
 
+def distinguishing_flags(config):
+    """{name: plain value} of what tells a run apart: env, seed, chunk_size, and what is not at its default.
+
+    How a run is carried out (the flags of group "run") is left out.
+    """
+    default, names = as_json(Config(env=config.env)), ("env", "seed", "chunk_size")
+    return {
+        name: value
+        for name, value in as_json(config).items()
+        if name in names or (FLAGS[name].metadata["group"] != "run" and value != default[name])
+    }
+
+
 def differing_flags(saved, config):
     """One clause per flag that differs from the saved one and may not change when a run is resumed.
 

@@ -170,7 +170,7 @@ class Logger:
 
     Args:
         run_dir: directory of the files.
-        args: the run's flags, a dict; TensorBoard shows them as hyperparameters.
+        args: flags that tell the run apart, a dict; TensorBoard shows them as hyperparameters.
         total_steps: number of steps of the run, for the progress bar.
         save_tb: whether to write TensorBoard events.
         last_step: step of the checkpoint that the run resumes from; rows of later steps are dropped. Call `check_csv`
@@ -275,8 +275,6 @@ class Logger:
         # TensorBoard ignores events of earlier files from purge_step on.
         self._writer = SummaryWriter(run_dir, purge_step=last_step + 1 if last_step else None)
         # Written at the start, so that unfinished runs are in the table, too; its metric is the last eval/return.
-        first = ("env", "seed", "chunk_size")  # the leftmost columns of the table
-        args = {name: args[name] for name in first if name in args} | args
         flags = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in args.items()}
         start, info, self._session_end = hparams(flags, {"eval/return": 0.0})
         self._writer.file_writer.add_summary(start)

@@ -30,7 +30,7 @@ import video
 from agent import SACAgent, compilation, fast_path, onednn
 from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit
 from agent.pink_noise import PinkNoise
-from config import as_json, differing_flags
+from config import as_json, differing_flags, distinguishing_flags
 from envs import CameraError, EnvError, make_env, max_episode_steps, random_state, rendering, set_random_state
 from errors import RunError, UsageError, report_errors
 from launch.process import default_num_threads, stop_signals
@@ -188,7 +188,7 @@ class Workspace:
         record_start(self.run_dir, cfg, self.step, compilation.describe(cfg, self.device))
         if self.records_video:
             os.makedirs(os.path.join(self.run_dir, "video"), exist_ok=True)
-        self.logger = Logger(self.run_dir, as_json(cfg), cfg.num_train_steps, cfg.log_save_tb, self.step)
+        self.logger = Logger(self.run_dir, distinguishing_flags(cfg), cfg.num_train_steps, cfg.log_save_tb, self.step)
         continued = f", continued from step {self.step}" if self.is_resumed else ""
         self.logger.print(f"run directory {self.run_dir}{continued}\n{self.summary()}")
         if cfg.checkpoint_frequency and self.step == 0:

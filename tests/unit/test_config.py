@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import config as config_module
-from config import FLAGS, Choice, Config, Name, Number, Switch, as_json, differing_flags, flag, parse_saved
+from config import (
+    FLAGS,
+    Choice,
+    Config,
+    Name,
+    Number,
+    Switch,
+    as_json,
+    differing_flags,
+    distinguishing_flags,
+    flag,
+    parse_saved,
+)
 
 ENV = {"env": "x"}
 
@@ -130,3 +142,14 @@ def test_numbers_from_text_equal_numbers_from_json(value):
             except ArgumentTypeError:
                 results.append(None)
         assert results[0] == results[1]
+
+
+def test_distinguishing_flags():
+    assert distinguishing_flags(Config(env="a", compile="on", num_train_steps=7)) == {
+        "env": "a",
+        "seed": 1,
+        "chunk_size": 5,
+    }
+    other = Config(env="a", seed=3, chunk_size=1, actor_betas=(0.5, 0.9), discount=0.9)
+    more = {"discount": 0.9, "actor_betas": [0.5, 0.9]}
+    assert distinguishing_flags(other) == {"env": "a", "seed": 3, "chunk_size": 1} | more

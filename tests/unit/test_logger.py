@@ -247,8 +247,7 @@ def test_tensorboard_holds_the_same_numbers(tmp_path):
     hparams = {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"}
     content = events.PluginTagToContent("hparams")
     assert set(content) == hparams
-    names = [content["_hparams_/experiment"].find(name.encode()) for name in ("env", "chunk_size", "action_repeat")]
-    assert names == sorted(names) and names[0] >= 0  # the first columns are those that tell runs apart
+    assert all(name.encode() in content["_hparams_/session_start_info"] for name in flags)
 
 
 def test_piped_output_is_plain_lines(tmp_path, capsys):
