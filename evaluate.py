@@ -204,8 +204,7 @@ def play_sweep(result, args, output, agent, env, config, seeds):
 def play_calibration(result, args, output, agent, env, config, seeds):
     """Play a calibration, write its pairs as CSV, print its report. Adds to result; returns its figure."""
     from agent.chunking import by_confidence
-    from analysis import calibration
-    from storage.files import write_atomically
+    from analysis import calibration, evaluation_file
 
     rule, pairs = by_confidence(result["confidence_threshold"]), []
     try:
@@ -221,7 +220,7 @@ def play_calibration(result, args, output, agent, env, config, seeds):
         raise
     finally:
         if "num_pairs" in result:
-            write_atomically(f"{output}.csv", calibration.csv_text(pairs).encode())
+            evaluation_file.write_csv(output, calibration.csv_rows(pairs))
     print(calibration.table(result))
     return calibration.draw(result)
 

@@ -4,7 +4,8 @@ saved_run.py        a run directory as an agent that plays: load_run
 curves.py           learning curves, for plot.py
 threshold_sweep.py  return against executed length, for evaluate.py --sweep
 calibration.py      realised against predicted advantages, for evaluate.py --calibration
-evaluation_file.py  the JSON files of evaluate.py
+branching.py        states of episodes, and branches from them
+evaluation_file.py  the files of evaluate.py
 statistics.py       means and intervals
 style.py            how figures are written
 tensorboard_pages.py, gusty_halves.py, result_tables.py, chunk_figure.py   scripts: python -m analysis.NAME --help

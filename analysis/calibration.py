@@ -7,34 +7,21 @@ pairs are sorted by the prediction, split into ten groups and averaged. Each pai
 predicts the other is the ceiling for any prediction.
 """
 
-import csv
-import io
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from scipy.stats import mannwhitneyu, spearmanr
 
-from agent.chunking import ChunkExecutor, Plan
+from agent.chunking import ChunkExecutor
+from analysis.branching import branch, branch_points, discounted_sum
 from analysis.statistics import error_bars, interval_text, mean_interval, mean_interval_name
 from analysis.style import COLOURS, GREY
-from envs.snapshot import reseed, restore, snapshot
+from envs.snapshot import reseed, restore
 from errors import UsageError
 from replay_buffer import OpenLoopStates
-from rollout import check_finite, checked_reset, checked_step, episode_seed
+from rollout import check_finite, episode_seed
 
 NUM_GROUPS = 10  # of pairs, sorted by prediction or confidence
 NUM_REPEATS = 2  # of each pair of branches
-
-
-class Moment(NamedTuple):
-    """A state inside a plan, where its next step or a fresh plan may be executed."""
-
-    time: int  # steps since the reset
-    obs: np.ndarray  # (O,)
-    planned_at: np.ndarray  # (O,), where the plan was made
-    steps: int  # j < h of it executed since
-    plan: Plan
 
 
 def pairs(agent, env, seeds, commit_rule, discount, horizon, num_pairs):
@@ -58,86 +45,43 @@ def pairs(agent, env, seeds, commit_rule, discount, horizon, num_pairs):
         UsageError: an episode with branches is not the same as without, or episodes have no such states.
         RunError: an action, observation, reward or prediction is not finite.
     """
-    seeds = seeds[:num_pairs]
-    rng = np.random.default_rng(0)
-    counts = [len(part) for part in np.array_split(np.arange(num_pairs), len(seeds))]
-    for episode, (seed, count) in enumerate(zip(seeds, counts, strict=True), start=1):
-        steps, steps_again = [], []
-        moments = list(_play(agent, env, seed, commit_rule, steps))
-        if not moments:
+    points = branch_points(agent, env, seeds, commit_rule, num_pairs, _inside_plans, "calibration")
+    for episode, seed, chosen, visits in points:
+        if not chosen:
             raise UsageError("episodes end before a plan could be continued: there is nothing to compare")
-        index = rng.choice(len(moments), min(count, len(moments)), replace=False)
-        chosen = {moments[i].time: moments[i] for i in index}
-        predicted = dict(zip(chosen, _predict(agent, chosen.values()), strict=True))
+        predicted = dict(zip((moment.time for moment in chosen), _predict(agent, chosen), strict=True))
         check_finite(list(predicted.values()), "a predicted advantage", f"episode {episode}")
-        for moment in _play(agent, env, seed, commit_rule, steps_again):
-            if steps_again != steps[: len(steps_again)]:
-                raise UsageError("the environment cannot be branched: after a branch an episode goes on in another way")
-            if moment.time in chosen:
-                yield {
-                    "episode": episode,
-                    "time": moment.time,
-                    "position": moment.steps + 1,
-                    "confidence": float(moment.plan.confidences[moment.steps]),
-                    "predicted": predicted[moment.time],
-                    "realised": _realise(agent, env, moment, seed, commit_rule, discount, horizon),
-                }
+        for moment, state in visits:
+            yield {
+                "episode": episode,
+                "time": moment.time,
+                "position": moment.steps + 1,
+                "confidence": float(moment.plan.confidences[moment.steps]),
+                "predicted": predicted[moment.time],
+                "realised": _realise(agent, env, moment, state, seed, commit_rule, discount, horizon),
+            }
 
 
-def _play(agent, env, seed, commit_rule, steps):
-    """An episode's moments inside plans; (observation, reward) of each step is appended to `steps`, as bytes."""
-    made = {}
-
-    def plan(obs):
-        made.update(obs=obs, plan=agent.plan(obs, sample=True), steps=0)
-        return made["plan"]
-
-    executor = ChunkExecutor(plan, commit_rule)
-    agent.plan_generator.manual_seed(seed)
-    obs = checked_reset(env, seed, "calibration")
-    done = False
-    while not done:
-        if made and made["steps"] < len(made["plan"].actions):
-            yield Moment(len(steps), obs, made["obs"], made["steps"], made["plan"])
-        action = executor(obs)
-        made["steps"] += 1
-        obs, reward, terminated, truncated, _ = checked_step(env, action, "calibration")
-        steps.append((obs.tobytes(), float(reward)))
-        done = terminated or truncated
+def _inside_plans(moments, terminated):
+    """The moments where the next step of the plan, or a fresh plan, may be executed."""
+    return [moment for moment in moments if moment.plan is not None and moment.steps < len(moment.plan.actions)]
 
 
-def _realise(agent, env, moment, seed, commit_rule, discount, horizon):
-    """Realised advantages, one per repeat; environment and policy are left as they were."""
-    state, policy_state = snapshot(env), agent.plan_generator.get_state()
+def _realise(agent, env, moment, state, seed, commit_rule, discount, horizon):
+    """Realised advantages, one per repeat."""
     realised = []
     for repeat in range(NUM_REPEATS):
         returns = []
-        for first in (moment.plan.actions[moment.steps], None):
+        for first in (moment.plan.actions[moment.steps][None], ()):
             restore(env, state)
             stream = episode_seed(seed, moment.time, repeat)
             reseed(env, stream)
             agent.plan_generator.manual_seed(stream)
             executor = ChunkExecutor(lambda obs: agent.plan(obs, sample=True), commit_rule)
-            returns.append(_branch(env, executor, moment.obs, first, discount, horizon))
+            rewards = branch(env, executor, moment.obs, first, horizon, "calibration").rewards
+            returns.append(discounted_sum(rewards, discount))
         realised.append(returns[0] - returns[1])
-    restore(env, state)
-    agent.plan_generator.set_state(policy_state)
     return realised
-
-
-def _branch(env, executor, obs, action, discount, horizon):
-    """Discounted return of the executor, after a first action if there is one."""
-    total, weight = 0.0, 1.0
-    for _ in range(horizon):
-        obs, reward, terminated, truncated, _ = checked_step(
-            env, executor(obs) if action is None else action, "calibration"
-        )
-        action = None
-        total += weight * reward
-        weight *= discount
-        if terminated or truncated:
-            break
-    return total
 
 
 def _predict(agent, moments):
@@ -146,16 +90,11 @@ def _predict(agent, moments):
     return agent.predict_advantage(OpenLoopStates(planned_at, steps, obs)).tolist()
 
 
-def csv_text(rows):
-    """What `pairs` yielded, as CSV."""
-    text = io.StringIO()
+def csv_rows(pairs):
+    """What `pairs` yielded, with a column per repeat."""
     repeats = [f"realised_{i + 1}" for i in range(NUM_REPEATS)]
-    writer = csv.DictWriter(text, ["episode", "time", "position", "confidence", "predicted", *repeats])
-    writer.writeheader()
-    for row in rows:
-        columns = {name: value for name, value in row.items() if name != "realised"}
-        writer.writerow(columns | dict(zip(repeats, row["realised"], strict=True)))
-    return text.getvalue()
+    flat = ({name: value for name, value in pair.items() if name != "realised"} for pair in pairs)
+    return [row | dict(zip(repeats, pair["realised"], strict=True)) for row, pair in zip(flat, pairs, strict=True)]
 
 
 def report(rows):

@@ -1,5 +1,3 @@
-import csv
-import io
 import itertools
 
 import gymnasium as gym
@@ -75,8 +73,7 @@ def test_realised_advantages_equal_the_closed_form(k):
         assert pair["confidence"] == pytest.approx(1 - 0.2 * j)
         assert pair["predicted"] == pytest.approx(100 * j + (time - j) + time / 1000, rel=1e-6)
     assert positions == set(range(1, min(k, H - 1) + 1))
-    table = list(csv.DictReader(io.StringIO(calibration.csv_text(pairs))))
-    assert [float(row["realised_2"]) for row in table] == [pair["realised"][1] for pair in pairs]
+    assert [row["realised_2"] for row in calibration.csv_rows(pairs)] == [pair["realised"][1] for pair in pairs]
 
 
 def test_an_environment_that_cannot_be_branched_is_refused():
