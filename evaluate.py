@@ -4,6 +4,7 @@ python evaluate.py exp/RUN                      20 episodes: a table, and exp/RU
 python evaluate.py exp/RUN --video              also records the first episode: evaluation-video.mp4
 python evaluate.py exp/RUN --sweep              threshold sweep: return against mean executed length
 python evaluate.py exp/RUN --calibration        realised advantages against predicted ones
+python evaluate.py exp/RUN --bias               Q and V of the critics against realised soft returns
 """
 
 import argparse
@@ -13,31 +14,34 @@ from cli import Parser
 from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
 from errors import RunError, UsageError, report_errors
 
-# flag: (modes that accept it, default)
-MODES_OF_FLAGS = {
-    "confidence_threshold": (("episodes", "video", "calibration"), None),
-    "sample": (("episodes", "video", "sweep"), False),
-    "video_overlay": (("video",), True),
-    "video_size": (("video",), 256),
-    "video_camera": (("video",), None),
-    "video_fps": (("video",), None),
-    "pairs": (("calibration",), 2000),
-    "horizon": (("calibration",), 50),
+MODES = ("video", "sweep", "calibration", "bias")  # and "episodes", without a flag
+MODES_OF_FLAGS = {  # flag: {mode that accepts it: default}
+    "confidence_threshold": dict.fromkeys(("episodes", "video", "calibration")),
+    "sample": dict.fromkeys(("episodes", "video", "sweep"), False),
+    "video_overlay": {"video": True},
+    "video_size": {"video": 256},
+    "video_camera": {"video": None},
+    "video_fps": {"video": None},
+    "pairs": {"calibration": 2000},
+    "states": {"bias": 200},
+    "horizon": {"calibration": 50, "bias": 500},
 }
 
 
 def parse_args(argv=None):
-    """The parsed command line, with `mode`: episodes, video, sweep or calibration. A mistake ends the process."""
+    """The parsed command line, with `mode`: "episodes" or one of `MODES`. A mistake ends the process."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.video + args.sweep + args.calibration > 1:
-        parser.error("argument --video, --sweep or --calibration: only one of them at a time")
-    args.mode = next((mode for mode in ("video", "sweep", "calibration") if getattr(args, mode)), "episodes")
-    for name, (modes, default) in MODES_OF_FLAGS.items():
+    chosen = [mode for mode in MODES if getattr(args, mode)]
+    if len(chosen) > 1:
+        parser.error("argument --video, --sweep, --calibration or --bias: only one of them at a time")
+    args.mode = chosen[0] if chosen else "episodes"
+    for name, defaults in MODES_OF_FLAGS.items():
         if getattr(args, name) is None:
-            setattr(args, name, default)
-        elif args.mode not in modes:
-            way_out = f"only with --{modes[0]}" if len(modes) == 1 else f"not with --{args.mode}"
+            setattr(args, name, defaults.get(args.mode))
+        elif args.mode not in defaults:
+            only = f"only with --{' or --'.join(defaults)}"
+            way_out = f"not with --{args.mode}" if "episodes" in defaults else only
             parser.error(f"argument --{name}: {way_out}")
     if args.calibration and args.pairs < 10:
         parser.error("argument --pairs: a calibration needs 10 or more")
@@ -70,11 +74,14 @@ def build_parser():
          help="play every fixed length, thresholds 0 to 1, and each threshold's lengths shuffled (default: no)")
     flag("--calibration", action="store_true",
          help="at states inside plans, compare continuing with replanning; actions are always sampled (default: no)")
-    flag("--pairs", type=POSITIVE_INT, help="number of compared states (default: 2000)")
-    flag("--horizon", type=POSITIVE_INT, help="steps per branch (default: 50)")
+    flag("--bias", action="store_true",
+         help="compare Q and V of the critics with discounted soft returns; actions are always sampled (default: no)")
+    flag("--pairs", type=POSITIVE_INT, help="number of compared states of a calibration (default: 2000)")
+    flag("--states", type=POSITIVE_INT, help="number of compared states of --bias (default: 200)")
+    flag("--horizon", type=POSITIVE_INT, help="steps per branch (default: 50; with --bias, 500)")
     flag("--output",
-         help="path of the files without .json, .csv, .mp4, .png, .svg (default: evaluation, evaluation-video, sweep "
-         "or calibration in RUN_DIR, with a number if it exists)")
+         help="path of the files without .json, .csv, .mp4, .png, .svg (default: evaluation, evaluation-video, sweep, "
+         "calibration or bias in RUN_DIR, with a number if it exists)")
     # fmt: on
     return parser
 
@@ -99,7 +106,7 @@ def load(args):
 
     torch.set_num_threads(1)
     try:
-        agent, config, step = load_run(args.run_dir, with_critics=args.calibration)
+        agent, config, step = load_run(args.run_dir, with_critics=args.calibration or args.bias)
         size = args.video_size if args.video else None
         env = make_env(config.env, config.action_repeat, size, args.video_camera)
     except EnvError as error:
@@ -108,6 +115,9 @@ def load(args):
         raise UsageError(f"argument --video_camera: {error}") from error
     if args.calibration and config.chunk_size == 1:
         raise UsageError(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
+    if args.bias and args.horizon < config.chunk_size:
+        h = config.chunk_size
+        raise UsageError(f"argument --horizon: {args.run_dir} has plans of {h} actions, so {h} steps or more")
     try:
         video.check_fps(env, args.video_fps)
     except ValueError as error:
@@ -144,12 +154,13 @@ def run(args):
         "step": step,
         "episodes": args.episodes,
         "seed": args.seed,
-        "sample": args.sample or args.calibration,
+        "sample": args.sample or args.calibration or args.bias,
         "confidence_threshold": threshold,
     }
     print(f"{args.run_dir}: {config.env}, step {step}, {args.episodes} episodes", flush=True)
     seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]
-    play = {"sweep": play_sweep, "calibration": play_calibration}.get(args.mode, play_episodes)
+    modes = {"sweep": play_sweep, "calibration": play_calibration, "bias": play_bias}
+    play = modes.get(args.mode, play_episodes)
     known = set(result)
     try:
         figure = play(result, args, output, agent, env, config, seeds)
@@ -223,6 +234,24 @@ def play_calibration(result, args, output, agent, env, config, seeds):
             evaluation_file.write_csv(output, calibration.csv_rows(pairs))
     print(calibration.table(result))
     return calibration.draw(result)
+
+
+def play_bias(result, args, output, agent, env, config, seeds):
+    """Compare values, write the states as CSV, print the report. Adds it to result; returns no figure."""
+    from agent.chunking import by_confidence
+    from analysis import bias, evaluation_file
+
+    rule, rows = by_confidence(result["confidence_threshold"]), []
+    try:
+        for row in bias.states(agent, env, seeds, rule, args.horizon, args.states):
+            if not rows or row["episode"] > rows[-1]["episode"]:
+                print(f"episode {row['episode']}, {len(rows)} of {args.states} states done", flush=True)
+            rows.append(row)
+    finally:
+        if rows:
+            result |= {"horizon": args.horizon, "alpha": float(agent.alpha), **bias.report(rows, config.chunk_size)}
+            evaluation_file.write_csv(output, rows)
+            print(bias.table(result))
 
 
 def main():

@@ -12,12 +12,14 @@ ENDINGS = {  # what evaluate.py writes, by its mode
     "video": (".json", ".mp4"),
     "sweep": (".json", ".png", ".svg"),
     "calibration": (".json", ".csv", ".png", ".svg"),
+    "bias": (".json", ".csv"),
 }
 NAMES = {  # of these files, by the mode
     "episodes": "evaluation",
     "video": "evaluation-video",
     "sweep": "sweep",
     "calibration": "calibration",
+    "bias": "bias",
 }
 
 

@@ -23,6 +23,7 @@ SHORTER = {  # appended by what the command contains, the first that fits; None 
     "train.py": SHORT,
     "--sweep": "--episodes 1",
     "--calibration": "--episodes 2 --pairs 10 --horizon 5",
+    "--bias": "--episodes 2 --states 4 --horizon 5",
     "--video": "--episodes 1 --video_size 64 --video_fps 2",
     "evaluate.py": "--episodes 1",
     "plot.py": "",

@@ -15,7 +15,7 @@ import torch
 
 from analysis import evaluation_file
 from config import Config
-from evaluate import parse_args, play_calibration
+from evaluate import parse_args, play_bias, play_calibration
 from tests.envs.scripted import episode_return
 from tests.forked import run_script
 from tests.helpers import ROOT, SMALL, run_dir
@@ -233,6 +233,7 @@ def test_a_damaged_run_is_refused(run, damage, sentence):
         ["--confidence_threshold", "nan"],
         ["--sweep", "--video"],
         ["--calibration", "--sweep"],
+        ["--calibration", "--bias"],
         ["--calibration", "--pairs", "9"],
         ["--horizon", "0"],
         ["--video_size", "33"],
@@ -249,7 +250,9 @@ def test_bad_flags(flags, capsys):
     "flags, way_out",
     [
         (["--pairs", "100"], "--pairs: only with --calibration"),
-        (["--sweep", "--horizon", "3"], "--horizon: only with --calibration"),
+        (["--sweep", "--horizon", "3"], "--horizon: only with --calibration or --bias"),
+        (["--calibration", "--states", "3"], "--states: only with --bias"),
+        (["--bias", "--confidence_threshold", "0"], "--confidence_threshold: not with --bias"),
         (["--video_fps", "5"], "--video_fps: only with --video"),
         (["--sweep", "--video_camera", "1"], "--video_camera: only with --video"),
         (["--calibration", "--video_size", "64"], "--video_size: only with --video"),
@@ -267,7 +270,9 @@ def test_a_flag_without_effect_is_refused(flags, way_out, capsys):
 
 def test_defaults_of_flags_that_belong_to_a_mode():
     args = parse_args(["exp/x", "--calibration"])
-    assert (args.pairs, args.horizon, args.sample, args.mode) == (2000, 50, False, "calibration")
+    assert (args.pairs, args.horizon, args.sample, args.mode) == (2000, 50, None, "calibration")
+    args = parse_args(["exp/x", "--bias"])
+    assert (args.states, args.horizon, args.mode) == (200, 500, "bias")
     args = parse_args(["exp/x", "--video", "--sample"])
     assert (args.video_size, args.video_overlay, args.sample, args.mode) == (256, True, True, "video")
 
@@ -311,3 +316,48 @@ def test_an_interrupted_calibration_keeps_its_pairs(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         play_calibration(result, args, str(tmp_path / "a"), None, None, Config(env="x"), [1])
     assert result["num_pairs"] == 2 and len((tmp_path / "a.csv").read_text().splitlines()) == 3
+
+
+def test_a_bias_table(tmp_path):
+    flags = ["--env", "Gusty-v0", "--num_train_steps", 200, "--num_seed_steps", 50, *SMALL]
+    run = run_dir(tmp_path, *flags, "--chunk_size", 3, "--num_eval_episodes", 1, "--normalize_observations")
+    for name in ("bias", "bias-2"):  # a second table replaces nothing
+        result = evaluate(run, "--bias", "--episodes", 3, "--states", 7, "--horizon", 10)
+        assert result.returncode == 0 and result.stderr == ""
+        report = json.loads((run / f"{name}.json").read_text())
+        assert report["complete"] and report["num_states"] == 7 and report["sample"] is True
+        assert report["tail_weight"] == pytest.approx(0.99**10)
+        table = list(csv.DictReader((run / f"{name}.csv").open()))
+        assert [row["episode"] for row in table] == ["1"] * 3 + ["2"] * 2 + ["3"] * 2
+        for value in report["values"]:
+            bias = [float(row[value["name"]]) - float(row[f"{value['name']}_realised"]) for row in table]
+            assert value["bias"] == pytest.approx(np.mean(bias)) and np.std(bias) > 0
+        printed = [line.split() for line in result.stdout.splitlines() if line.split()[0] in ("q_1", "q_2", "q_3", "v")]
+        assert [float(line[3]) for line in printed] == [round(value["bias"], 3) for value in report["values"]]
+
+
+def test_a_bias_table_needs_critics_and_long_branches(run):
+    before = sorted(os.listdir(run))
+    result = evaluate(run, "--bias", "--horizon", 2)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "plans of 3 actions" in result.stderr
+    shutil.rmtree(run / "checkpoints")
+    result = evaluate(run, "--bias")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "has no critics" in result.stderr
+    assert sorted([*os.listdir(run), "checkpoints"]) == before
+
+
+def test_an_interrupted_bias_table_keeps_its_states(tmp_path, monkeypatch, make_agent):
+    row = {"episode": 1, "time": 3, "k": 1, "tail_weight": 0.0}
+    row |= {f"{name}{part}": 1.0 for name in ("q_1", "v") for part in ("", "_min", "_realised")}
+
+    def two_states(*_):
+        yield row
+        yield row
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("analysis.bias.states", two_states)
+    result, agent = {"confidence_threshold": 0.5}, make_agent(3, 2, "--chunk_size", "1")
+    args = parse_args([str(tmp_path), "--bias"])
+    with pytest.raises(KeyboardInterrupt):
+        play_bias(result, args, str(tmp_path / "a"), agent, None, agent.config, [1])
+    assert result["num_states"] == 2 and len((tmp_path / "a.csv").read_text().splitlines()) == 3
