@@ -168,6 +168,7 @@ def test_soft_returns_of_a_correlated_normalised_policy_by_hand(agent):
 def test_predictions_are_those_of_the_critics_for_the_executed_plan(make_agent):
     """Q_c of the normalised observation and the first j actions; the first branch executes that plan."""
     agent = make_agent(3, 2, "--chunk_size", "3", "--normalize_observations")
+    agent.log_alpha.data.fill_(-60)
     for time in range(30):
         agent.observe(np.array([time, np.sin(time), 1], np.float32))
 
@@ -178,13 +179,15 @@ def test_predictions_are_those_of_the_critics_for_the_executed_plan(make_agent):
             self.steps.append((self.observation(), np.asarray(action)))
             return super().step(action)
 
-    for row in bias.states(agent, Recorder(), [1], by_confidence(0.0), HORIZON, 3):
+    for row in bias.states(agent, Recorder(), [1], lambda plan: 2, HORIZON, 3):
         observations, actions = zip(*Recorder.steps[-HORIZON : 3 - HORIZON], strict=True)  # the branch of j = 3
         obs = agent.actor.normalizer(torch.tensor(observations[0]))[None]
         for j in (1, 2, 3):
             q = agent.critic(obs, torch.tensor(np.array(actions))[None], torch.tensor([j])).detach()[:, 0]
             assert row[f"q_{j}"] == pytest.approx(float(q.mean()), abs=1e-5)
             assert row[f"q_{j}_min"] == pytest.approx(float(q.min()), abs=1e-5)
+        # An untrained agent's target critics are its critics.
+        assert row["v"] == pytest.approx(row["q_2"], abs=1e-5) != row["q_3"]
 
 
 PARTS = {"": 5.0, "_min": 4.0, "_realised": 3.0}, {"": 9.0, "_min": 6.0, "_realised": 1.0}
