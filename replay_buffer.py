@@ -157,7 +157,7 @@ class ReplayBuffer:
         window[:, -2] = self._discounts.take(prefix_length) * (following[:, -1] >= 0)
         window[:, -1] = prefix_length
         # as_strided, here and below: the cheapest of torch's views, and one operation for all of them.
-        view = torch.from_numpy(window).to(self.device, non_blocking=True).as_strided
+        view = self._to_device(window).as_strided
         return Batch(
             obs=view((batch_size, obs_size), (width, 1), 0),
             actions=view((batch_size, h, action_size), (width, action_size, 1), obs_size),
@@ -204,7 +204,7 @@ class ReplayBuffer:
         reached[:, :obs_size] = rows[np.arange(count), prefix_length, :obs_size]
         reached[:, obs_size:-1] = rows[:, 0, :obs_size]
         reached[:, -1] = prefix_length
-        view = torch.from_numpy(reached).to(self.device, non_blocking=True).as_strided
+        view = self._to_device(reached).as_strided
         return OpenLoopStates(
             planned_at=view((count, obs_size), (width, 1), 0),
             prefix_length=view((count,), (width,), width - 1).long(),
@@ -214,6 +214,13 @@ class ReplayBuffer:
     def _gather(self, index, offsets):
         """Rows at index (R,) + offset (n,), both at most one ring away from it: (R, n, O + A + 3)."""
         return self.rows.take(index[:, None] + offsets, axis=0, mode="wrap")
+
+    def _to_device(self, array):
+        """An array as a tensor on the device. CUDA copies beside other work only from pinned memory."""
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def live_rows(self, since=0):
         """Numbers of the final rows from `since` on that the ring still holds; valid between two episodes only."""
