@@ -223,6 +223,10 @@ class Config:
         "chunking", 0.8, Number(float, 0, 0.999999),  # values closer to 1 are rounded to 1 in float32
         "initial correlation of ar1 noise between neighbouring actions of a plan; 0 is independent noise")
     learnable_noise_correlation: bool = flag("chunking", True, SWITCH, "learn the noise correlation with the actor")
+    long_prefixes: str = flag(
+        "chunking", "plain", Choice("plain", "bootstrap_one", "executed", "four_critics"),
+        "candidates against the bias of long prefixes: bootstrap by Q_1; the actor's prefixes are those that would be "
+        "executed, with probability 0.9; minimum over four critics for prefixes longer than 1", before="plain")
     windows: str = flag(
         "chunking", "any", Choice("any", "committed"),
         "replayed windows: any consecutive executed actions (valid for deterministic dynamics), or only actions of "

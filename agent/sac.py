@@ -52,7 +52,8 @@ class SACAgent:
         # critics take normalised ones.
         is_normalized = config.normalize_observations
         self.actor.normalizer = ObservationNormalizer(obs_size, self.device) if is_normalized else nn.Identity()
-        self.critic = Critic(*sizes, config.critic_layer_norm).to(self.device)
+        num_critics = 4 if config.long_prefixes == "four_critics" else 2
+        self.critic = Critic(*sizes, config.critic_layer_norm, num_critics).to(self.device)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         log_alpha = torch.tensor(config.init_temperature, device=self.device).log()
         self.log_alpha = nn.Parameter(log_alpha, requires_grad=config.learnable_temperature)
@@ -126,7 +127,7 @@ class SACAgent:
         noise, actor_draws = self._noise(batch_size, self.update_generator), None
         if self.num_updates % config.actor_update_frequency == 0:
             actor_draws = (
-                self._random_prefix_length(batch_size),
+                self._prefix_draw(batch_size),
                 self._noise(batch_size, self.update_generator),
                 self._confidence_noise(batch.reached) if self.chunk_size > 1 else None,
             )
@@ -141,7 +142,7 @@ class SACAgent:
         Args:
             batch: `replay_buffer.Batch`.
             noise: of `critic_loss`.
-            actor_draws: prefix_length, noise and confidence_noise of `actor_losses`; None leaves these updates out.
+            actor_draws: prefix_draw, noise and confidence_noise of `actor_losses`; None leaves these updates out.
             moves_target: whether the target critics move.
             descend: (name of an optimizer, loss) -> None, one step of that optimizer.
 
@@ -172,12 +173,12 @@ class SACAgent:
         normalize = self.actor.normalizer
         return reached._replace(planned_at=normalize(reached.planned_at), obs=normalize(reached.obs))
 
-    def actor_losses(self, batch, prefix_length, noise, confidence_noise):
+    def actor_losses(self, batch, prefix_draw, noise, confidence_noise):
         """All losses of an actor update, at the same weights.
 
         Args:
             batch: `replay_buffer.Batch`.
-            prefix_length: j of the actor and temperature losses, (B,).
+            prefix_draw: of j of the actor and temperature losses, see `_prefix_draw`.
             noise: of the chunks at batch.obs, (B, h, A), standard normal.
             confidence_noise: see `confidence_loss`; None for h = 1.
 
@@ -185,7 +186,8 @@ class SACAgent:
             {name of the optimizer: loss}, metrics.
         """
         losses = {}
-        actions, log_prob, _ = self.actor.sample(batch.obs, noise)  # (B, h, A), (B, h)
+        actions, log_prob, logits = self.actor.sample(batch.obs, noise)  # (B, h, A), (B, h), (B, h - 1)
+        prefix_length = self._actor_prefix_length(prefix_draw, logits)  # (B,)
         losses["actor"], metrics = self.actor_loss(batch.obs, actions, log_prob, prefix_length)
         if self.config.learnable_temperature:
             losses["temperature"], more = self.temperature_loss(log_prob.detach(), prefix_length)
@@ -220,8 +222,10 @@ class SACAgent:
         """
         actions, log_prob, logits = self.actor.sample(obs, noise)
         k = executed_length(self._confidences(logits), self.config.confidence_threshold)
+        if self.config.long_prefixes == "bootstrap_one":
+            k = torch.ones_like(k)
         entropy_cost = self.alpha * self._prefix_sum(self.discounts * log_prob, k)
-        return self.critic_target(obs, actions, k).min(0).values - entropy_cost
+        return self._minimum(self.critic_target(obs, actions, k), k) - entropy_cost
 
     def actor_loss(self, obs, actions, log_prob, prefix_length):
         """alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j}), a ~ pi(s), mean (section 4.2).
@@ -236,7 +240,8 @@ class SACAgent:
         """
         q = self.critic(obs, actions, prefix_length)  # (C, B)
         alpha = self.alpha
-        loss = (alpha * self._prefix_sum(self.discounts * log_prob, prefix_length) - q.min(0).values).mean()
+        entropy_cost = alpha * self._prefix_sum(self.discounts * log_prob, prefix_length)
+        loss = (entropy_cost - self._minimum(q, prefix_length)).mean()
         entropy = self._entropy(log_prob.detach(), prefix_length)
         return loss, {"actor_loss": loss.detach(), "entropy": entropy, "alpha": alpha}
 
@@ -369,6 +374,27 @@ class SACAgent:
         """Standard normal, (R, A)."""
         shape = (len(reached.obs), self.action_size)
         return torch.randn(shape, generator=self.update_generator, device=self.device)
+
+    def _minimum(self, q, prefix_length):
+        """The pessimistic value of prefixes: Q (C, B), prefix_length (B,) -> (B,)."""
+        if self.config.long_prefixes == "four_critics":
+            return torch.where(prefix_length == 1, q[:2].min(0).values, q.min(0).values)
+        return q.min(0).values
+
+    def _prefix_draw(self, batch_size):
+        """j, uniform in 1..h, (B,); with `--long_prefixes executed` also numbers uniform in [0, 1), (B,)."""
+        j = self._random_prefix_length(batch_size)
+        if self.config.long_prefixes != "executed":
+            return j
+        return j, torch.rand(batch_size, generator=self.update_generator, device=self.device)
+
+    def _actor_prefix_length(self, prefix_draw, logits):
+        """j of the actor, (B,): as drawn, or with probability 0.9 uniform in 1..k, the executed length."""
+        if self.config.long_prefixes != "executed":
+            return prefix_draw
+        j, share = prefix_draw  # (B,), (B,)
+        k = executed_length(self._confidences(logits), self.config.confidence_threshold)  # (B,)
+        return torch.where(share < 0.9, 1 + (share / 0.9 * k).long().clamp(max=k - 1), j)
 
     def _random_prefix_length(self, batch_size):
         """j, uniform in 1..h, (B,)."""
