@@ -7,6 +7,7 @@ calibration.py      realised against predicted advantages, for evaluate.py --cal
 bias.py             realised soft returns against predicted values, for evaluate.py --bias
 branching.py        states of episodes, and branches from them
 evaluation_file.py  the files of evaluate.py
+factorial.py        main effects of the factorial in results/suite100k_dev
 statistics.py       means and intervals
 style.py            how figures are written
 tensorboard_pages.py, gusty_halves.py, result_tables.py, chunk_figure.py   scripts: python -m analysis.NAME --help

@@ -1,6 +1,6 @@
 """Main effects of the factorial of results/suite100k_dev, whose README.md has the design and the rule.
 
-python -m analysis.factorial      prints them; docs/results.md has the table
+The table `factorial` of docs/results.md shows them.
 """
 
 import csv
@@ -14,6 +14,7 @@ from analysis.curves import numbers, read_rows
 SUITE = "results/suite100k_dev"
 SCORED = (30_000, 40_000, 50_000)  # steps of the evaluations whose mean is the score of a run
 HALF_ENTROPY = {"cheetah_run": "-3", "walker_run": "-3", "cartpole_swingup_sparse": "-0.5", "quadruped_run": "-6"}
+PINK = "pink noise"
 # What the flags of a run at level + contain.
 PLUS = {
     "`--discount` 0.995": lambda task: "--discount 0.995",
@@ -21,7 +22,7 @@ PLUS = {
     "`--init_temperature` 0.01": lambda task: "--init_temperature 0.01",
     "learning rates 1e-3": lambda task: "--actor_lr 1e-3",
     "`--critic_tau` 0.01": lambda task: "--critic_tau 0.01",
-    "pink noise": lambda task: "--exploration_noise pink",
+    PINK: lambda task: "--exploration_noise pink",
     "fading replay weight": lambda task: "--replay_weight fading",
     "temperature loss by step": lambda task: "--temperature_weighting step",
 }
@@ -34,6 +35,12 @@ class Effect(NamedTuple):
     value: float
     error: float  # standard error
     by_task: dict  # {task: value}
+
+    def enters(self):
+        """Whether level + enters the best combination, by the rule in results/suite100k_dev/README.md."""
+        if self.name == PINK:  # less code
+            return self.value > -self.error
+        return self.value > self.error and min(self.by_task.values()) >= -100
 
 
 def finished_cells(root):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import threshold_sweep
+from analysis import factorial, threshold_sweep
 from analysis.curves import numbers, read_rows
 from storage.files import write_atomically
 
@@ -151,6 +151,24 @@ def suite100k():
         last = [[evaluations(run, 100_000)[-1] if (ROOT / run).exists() else None for run in arm] for arm in runs]
         rows.append([task, *map(listed, last)])
     return markdown(["", *(f"{arm}, seed {', '.join(map(str, seeds))}" for arm in arms)], rows)
+
+
+def factorial_effects():
+    """Main effects of eight settings, and the number of runs."""
+    cells = factorial.finished_cells(ROOT)
+    effects, rows = factorial.effects(cells), []
+    tasks = list(effects[0].by_task)
+    for effect in effects:
+        by_task = [listed([effect.by_task[task]]) for task in tasks]
+        rows.append(
+            [
+                effect.name,
+                f"{listed([effect.value])} ± {effect.error:.0f}",
+                *by_task,
+                "yes" if effect.enters() else "no",
+            ]
+        )
+    return markdown([f"{len(cells)} runs", "effect ± standard error", *tasks, "enters"], rows)
 
 
 TABLES = {

@@ -51,6 +51,15 @@ def test_too_few_cells(design):
         factorial.effects([(task, levels, 1.0) for task, levels in design[:8]])
 
 
+def test_rule():
+    def enters(name, value, worst):
+        return factorial.Effect(name, value, 10.0, {"walker_run": worst, "cheetah_run": 60.0}).enters()
+
+    assert enters("fading replay weight", 10.1, -100) and not enters("fading replay weight", 9.9, 0)
+    assert not enters("fading replay weight", 30, -100.1)
+    assert enters("pink noise", -9.9, -200) and not enters("pink noise", -10.1, 0)
+
+
 def test_score(tmp_path):
     path = tmp_path / "eval.csv"
     path.write_text("step,return\n10000,1\n20000,2\n30000,3\n40000,4\n50000,8\n")
