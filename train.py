@@ -39,7 +39,7 @@ from replay_buffer import MARGIN, ReplayBuffer
 from rollout import checked_reset, checked_step, evaluate
 from storage.checkpoint import Checkpoints, restoring
 from storage.policy import save_policy
-from storage.run_dir import finished_steps, lock, make_run_dir, record_end, record_start, versions
+from storage.run_dir import finished_steps, lock, make_run_dir, record_end, record_start, record_update, versions
 from utils import Every, Stopwatch, choose_device, numpy_generator
 
 SECTIONS = ("collect", "sample", "update", "evaluate", "checkpoint")  # of the loop; shares of their time are logged
@@ -179,13 +179,13 @@ class Workspace:
         cfg = self.config
         if self.is_resumed:
             self.restore()
+        record_start(self.run_dir, cfg, self.step, compilation.describe(cfg, self.device))
         compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
         if cfg.fast_path:
-            fast_path.install(self.agent, compile_from, cfg.linear_kernel)
+            fast_path.install(self.agent, compile_from, cfg.linear_kernel, self.record_failed_compilation)
         self.first_compiled_update = compile_from and max(compile_from, self.agent.num_updates + 1)
         self.evaluation_due = Every(cfg.eval_frequency, self.step - self.step % cfg.eval_frequency)
         self.checkpoint_due = Every(cfg.checkpoint_frequency, self.step)
-        record_start(self.run_dir, cfg, self.step, compilation.describe(cfg, self.device))
         if self.records_video:
             os.makedirs(os.path.join(self.run_dir, "video"), exist_ok=True)
         self.logger = Logger(self.run_dir, distinguishing_flags(cfg), cfg.num_train_steps, cfg.log_save_tb, self.step)
@@ -194,6 +194,10 @@ class Workspace:
         if cfg.checkpoint_frequency and self.step == 0:
             self.save()  # a run that is killed before its first regular checkpoint can be resumed, too
         self.is_stopping = bool(self.stop)
+
+    def record_failed_compilation(self, reason):
+        """Put into args.json why this start does not compile its updates, though it was to."""
+        record_update(self.run_dir, f"not compiled ({reason})")
 
     def summary(self):
         """Device, threads, compilation, memory, renderer and next evaluation, in one line."""

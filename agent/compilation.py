@@ -112,12 +112,13 @@ class Adam:
                 p.sub_(rate * mean / (square.sqrt() / root + self.group["eps"]))
 
 
-def install(agent, compile_from):
+def install(agent, compile_from, on_failure):
     """Run an agent's updates in compiled code; call it after `load_state_dict`.
 
     Args:
         agent: `SACAgent`; its update_step is replaced.
         compile_from: number of the first compiled update; also after a resume.
+        on_failure: called with the reason, a line, if nothing can be compiled; then updates stay the agent's own.
     """
     optimizers = {}
     plain_step = agent.update_step
@@ -131,7 +132,7 @@ def install(agent, compile_from):
     try:
         fast_step = compiled(update_step, ("actor_draws", "moves_target"), agent.device)
     except (AttributeError, RuntimeError) as error:
-        return give_up(error)
+        return give_up(error, on_failure)
 
     def replacement(batch, noise, actor_draws, moves_target, descend):
         if agent.num_updates < compile_from:
@@ -145,7 +146,7 @@ def install(agent, compile_from):
         try:
             return fast_step(batch, noise, actor_draws, moves_target, corrections)
         except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything was computed
-            give_up(error)
+            give_up(error, on_failure)
         for optimizer in stepped.values():
             optimizer.count(-1)
         agent.update_step = plain_step
@@ -154,7 +155,8 @@ def install(agent, compile_from):
     agent.update_step = replacement
 
 
-def give_up(error):
+def give_up(error, on_failure):
     """Say why nothing is compiled."""
     reason = str(error).partition("\n")[0]
     warnings.warn(f"training without compiled code: {reason}", stacklevel=3)
+    on_failure(reason)

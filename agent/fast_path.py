@@ -5,7 +5,7 @@ import torch
 from agent import compilation, onednn
 
 
-def install(agent, compile_from=None, linear_kernel="torch"):
+def install(agent, compile_from=None, linear_kernel="torch", on_failure=lambda reason: None):
     """Make an agent's updates fast: fused optimizers, and from some update on one compiled function.
 
     Call it once, after `load_state_dict`.
@@ -14,6 +14,7 @@ def install(agent, compile_from=None, linear_kernel="torch"):
         agent: `SACAgent`.
         compile_from: number of the first compiled update; None compiles nothing.
         linear_kernel: matrix products of compiled code: "torch" or "onednn".
+        on_failure: called with the reason, a line, if nothing can be compiled.
     """
     if agent.device.type in ("cpu", "cuda"):
         for optimizer in agent.optimizers.values():
@@ -21,7 +22,7 @@ def install(agent, compile_from=None, linear_kernel="torch"):
     if compile_from is not None:
         if linear_kernel == "onednn":
             onednn.install(agent.actor, agent.critic, agent.critic_target)
-        compilation.install(agent, compile_from)
+        compilation.install(agent, compile_from, on_failure)
 
 
 def fuse(optimizer):

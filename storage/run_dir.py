@@ -149,6 +149,14 @@ def record_start(run_dir, config, step=0, update=""):
     _write_record(run_dir, record)
 
 
+def record_update(run_dir, update):
+    """Replace in args.json how the latest start computes its updates, in words."""
+    record = read_record(run_dir)
+    latest = record["resumed"][-1] if record["resumed"] else record
+    latest["update"] = update
+    _write_record(run_dir, record)
+
+
 def record_end(run_dir, step):
     """Record in args.json that the run has finished, at this step."""
     _write_record(run_dir, read_record(run_dir) | {"finished": step})

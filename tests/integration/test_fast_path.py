@@ -1,6 +1,11 @@
 """The fast path against the plain reference: eager and compiled, from one state, also after a resume."""
 
 import copy
+import json
+import os
+import re
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -8,6 +13,7 @@ import torch
 
 from agent import compilation, fast_path
 from agent.compilation import has_compiler
+from tests.helpers import ROOT, SMALL
 
 COMPILE_FROM = 11
 
@@ -124,7 +130,8 @@ def test_what_cannot_be_compiled_stays_eager(make_agent, make_batches):
     from torch._inductor import config
 
     eager, fallback = (make_agent(4, 2, "--chunk_size", "3") for _ in range(2))
-    fast_path.install(eager), fast_path.install(fallback, compile_from=1)
+    reasons = []
+    fast_path.install(eager), fast_path.install(fallback, compile_from=1, on_failure=reasons.append)
     batches = make_batches(3, 5)
     torch._dynamo.reset()  # of what earlier tests compiled
     with config.patch({"cpp.cxx": ("/nonexistent/c++",), "force_disable_caches": True}):
@@ -136,6 +143,7 @@ def test_what_cannot_be_compiled_stays_eager(make_agent, make_batches):
             warnings.filterwarnings("error", "training without")  # it is said once
             for batch in batches[1:]:
                 eager.update(batch), fallback.update(batch)
+    assert len(reasons) == 1 and "/nonexistent/c++" in reasons[0]
     for p, q in zip(eager.actor.parameters(), fallback.actor.parameters(), strict=True):
         assert torch.equal(p, q)
 
@@ -149,3 +157,25 @@ def test_auto_compiles_long_runs_on_a_cpu_with_a_compiler(make_agent, monkeypatc
     assert pays("cpu", True, *long) and not pays("cpu", True, *short)
     assert pays("cpu", True, *short, "--updates_per_step", "2")
     assert not pays("cpu", False, *long) and not pays("cuda", True, *long)
+
+
+def test_a_run_whose_update_does_not_compile_says_so_in_args_json(tmp_path):
+    """The compiler answers and fails later: the run goes on with one warning."""
+    compiler = tmp_path / "c++"
+    compiler.write_text('#!/bin/sh\ncase "$1" in -v|--version) echo g++ 12.0;; *) exit 1;; esac\n')
+    compiler.chmod(0o755)
+    flags = "--env Pendulum-v1 --compile on --num_seed_steps 0 --num_train_steps 1001 --num_eval_episodes 1".split()
+    # Not a fork: CXX is read when PyTorch is imported.
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *flags, *SMALL],
+        cwd=tmp_path,
+        env=os.environ | {"CXX": str(compiler), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch("warning: training without compiled code: .*\n", result.stderr)
+    (path,) = tmp_path.glob("exp/*/args.json")
+    record = json.loads(path.read_text())
+    assert record["args"]["compile"] == "on" and record["update"].startswith("not compiled (")

@@ -264,7 +264,7 @@ def test_auto_compiles_where_a_run_is_long_enough(workspace, monkeypatch, flags,
     compiled_from = []
     monkeypatch.setattr(compilation, "COMPILE_WORTH", updates_worth_it)
     monkeypatch.setattr(compilation, "has_compiler", lambda: True)
-    monkeypatch.setattr(fast_path, "install", lambda agent, compile_from, kernel: compiled_from.append(compile_from))
+    monkeypatch.setattr(fast_path, "install", lambda agent, compile_from, *_: compiled_from.append(compile_from))
     run = workspace(*flags)
     assert run.config.compile == choice and run.train() == 0 and compiled_from == installed
     with open(f"{run.run_dir}/args.json") as file:

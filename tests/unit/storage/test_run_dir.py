@@ -7,7 +7,16 @@ import pytest
 from config import Config, as_json
 from errors import UsageError
 from storage import run_dir as run_dir_module
-from storage.run_dir import find_run, finished_steps, lock, make_run_dir, read_config, record_end, record_start
+from storage.run_dir import (
+    find_run,
+    finished_steps,
+    lock,
+    make_run_dir,
+    read_config,
+    record_end,
+    record_start,
+    record_update,
+)
 
 CONFIG = Config(env="cheetah_run", seed=3)
 
@@ -52,6 +61,18 @@ def test_the_record_of_a_run():
         record = json.load(file)
     assert record["finished"] == 100 and [start["step"] for start in record["resumed"]] == [50]
     assert record["args"] == as_json(CONFIG) and "torch" in record["versions"]
+
+
+def test_how_updates_are_computed_is_recorded_per_start():
+    directory = make_run_dir(CONFIG)
+    updates = []
+    for step in (0, 50, 80):
+        record_start(directory, CONFIG, step, f"before {step}")
+        record_update(directory, f"after {step}")
+        with open(f"{directory}/args.json") as file:
+            record = json.load(file)
+        updates.append([start["update"] for start in (record, *record["resumed"])])
+    assert updates == [["after 0"], ["after 0", "after 50"], ["after 0", "after 50", "after 80"]]
 
 
 def test_without_git_there_is_no_commit(monkeypatch):
