@@ -62,7 +62,7 @@ def checkpoint_steps(cwd):
 
 
 def assert_same_runs(first, second):
-    """Weights, train.csv but its two timing columns, and eval.csv: bit for bit."""
+    """Weights, train.csv but its timing columns, and eval.csv: bit for bit."""
     assert_equal(trajectory(first), trajectory(second))
     assert (first / "eval.csv").read_text() == (second / "eval.csv").read_text()
 

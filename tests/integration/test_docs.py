@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.forked import run_script
-from tests.helpers import ROOT, train
+from tests.helpers import ROOT, TIMING, train
 
 PAGES = ["README.md", "docs/runs.md", "docs/evaluation.md", "docs/clusters.md"]
 SHORT = "--num_train_steps 300 --num_seed_steps 100 --eval_frequency 300 --num_eval_episodes 1 --action_repeat 25"
@@ -91,3 +91,8 @@ def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if not link.startswith("http")]
     assert all(((ROOT / page).parent / link).exists() for link in links)
+
+
+def test_the_promise_of_bit_exactness_excepts_all_timing_columns():
+    section = (ROOT / "docs" / "runs.md").read_text().partition("## Bit-exactness")[2].partition("\n## ")[0]
+    assert all(f"`{name}`" in section or name.startswith("share_") and "`share_*`" in section for name in TIMING)
