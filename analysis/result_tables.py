@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import factorial, threshold_sweep
+from analysis import factorial, multiply_adds, threshold_sweep
 from analysis.curves import numbers, read_rows
 from storage.files import write_atomically
 
@@ -23,6 +23,10 @@ SEEDS = (1, 2, 3)
 PLAYED = {task: [f"{FIRST}/{task}-adaptive-s{seed}" for seed in SEEDS] for task in TASKS}  # swept and calibrated
 PLAYED["cheetah_run with pushes"] = [f"results/pushed/s{seed}" for seed in SEEDS]
 THRESHOLD = 0.5  # the default
+PUBLISHED = "results/reference/published_100k.csv"
+DEVELOPMENT = (*TASKS, "quadruped_run", "hopper_stand", "finger_spin", "pendulum_swingup")
+CHEETAH = (17, 6)  # observation and action size, at which multiply-adds are counted
+OUR_SIZES = (5, 256, 2, 128)  # chunk_size, hidden_dim, hidden_depth, batch_size: the defaults
 
 
 def first_evidence(plain, fixed, adaptive):
@@ -142,15 +146,48 @@ def defaults():
 
 def suite100k():
     """The runs on the development tasks that have finished, by arm and seed."""
-    found = sorted((ROOT / SUITE).glob("*-s*"))
-    names = [re.fullmatch(r"(\w+)-(\w+)-s(\d+)", path.name).groups() for path in found]
-    arms, seeds = sorted({arm for _, arm, _ in names}), sorted({int(seed) for _, _, seed in names})
+    arms, seeds = suite_arms(), set()
+    for runs in arms.values():
+        seeds.update(*runs.values())
     rows = []
-    for task in sorted({task for task, _, _ in names}):
-        runs = [[f"{SUITE}/{task}-{arm}-s{seed}" for seed in seeds] for arm in arms]
-        last = [[evaluations(run, 100_000)[-1] if (ROOT / run).exists() else None for run in arm] for arm in runs]
+    for task in sorted(set().union(*arms.values())):
+        last = [[runs.get(task, {}).get(seed) for seed in sorted(seeds)] for runs in arms.values()]
         rows.append([task, *map(listed, last)])
-    return markdown(["", *(f"{arm}, seed {', '.join(map(str, seeds))}" for arm in arms)], rows)
+    return markdown(["", *(f"{arm}, seed {', '.join(map(str, sorted(seeds)))}" for arm in arms)], rows)
+
+
+def suite_arms():
+    """Return after 100,000 steps of the finished runs on the development tasks: {arm: {task: {seed: return}}}."""
+    arms = {}
+    for path in sorted((ROOT / SUITE).glob("*-s*")):
+        task, arm, seed = re.fullmatch(r"(\w+)-(\w+)-s(\d+)", path.name).groups()
+        arms.setdefault(arm, {}).setdefault(task, {})[int(seed)] = evaluations(path, 100_000)[-1]
+    return dict(sorted(arms.items()))
+
+
+def anchors():
+    """Published agents and our arms on the development tasks: mean return after 100,000 steps.
+
+    At most one update per step first, then in the order of the mean over tasks, which needs seven of the eight.
+    """
+    agents = {}  # {name: (updates per step, multiply-adds per step or None, {task: return})}
+    for row in read_rows(str(ROOT / PUBLISHED), ("algo", "env", "mean", "updates_per_sim_step")):
+        name, is_counted = row["algo"], row["algo"] in multiply_adds.AGENTS
+        cost = multiply_adds.per_step(name, *CHEETAH) if is_counted else None
+        agents.setdefault(name, (row["updates_per_sim_step"], cost, {}))[2][row["env"]] = float(row["mean"])
+    for arm, runs in suite_arms().items():
+        returns = {task: np.mean(list(by_seed.values())) for task, by_seed in runs.items()}
+        agents[f"**ours, {arm}**"] = ("1", multiply_adds.chunked_update(*CHEETAH, *OUR_SIZES), returns)
+    rows = []
+    for name, (updates, cost, returns) in agents.items():
+        mean = np.mean(list(returns.values())) if len(returns) >= 7 else None
+        place = float(updates.rstrip("?")) > 1, -(mean or 0)
+        cost = "-" if cost is None else f"{cost / 1e6:,.0f}"
+        by_task = listed([returns.get(task) for task in DEVELOPMENT]).split(", ")
+        number = " (7 tasks)" if len(returns) == 7 else ""
+        rows.append((place, [name, updates.removesuffix(".0"), cost, *by_task, listed([mean]) + number]))
+    names = ["", "updates per step", "10^6 multiply-adds per step", *DEVELOPMENT, "mean"]
+    return markdown(names, [row for _, row in sorted(rows)])
 
 
 def factorial_effects():
@@ -184,6 +221,7 @@ TABLES = {
     "calibration_auc": calibration_auc,
     "defaults": defaults,
     "suite100k": suite100k,
+    "anchors": anchors,
 }
 
 
