@@ -215,14 +215,6 @@ class Config:
         "chunking", 1.0, NON_NEGATIVE,
         "factor of delta, the loss against replanning that still counts as none: delta = confidence_margin * "
         "max(disagreement of the critics, alpha A / 2), A the number of action dimensions")
-    exploration_noise: str = flag(
-        "chunking", "ar1", Choice("ar1", "pink"),
-        "exploration noise: ar1 is a new sequence per plan; pink is one sequence per episode with power 1/f, of which "
-        "each plan takes its part, and the actor learns with independent noise", before="ar1")
-    noise_correlation: float = flag(
-        "chunking", 0.8, Number(float, 0, 0.999999),  # values closer to 1 are rounded to 1 in float32
-        "initial correlation of ar1 noise between neighbouring actions of a plan; 0 is independent noise")
-    learnable_noise_correlation: bool = flag("chunking", True, SWITCH, "learn the noise correlation with the actor")
     long_prefixes: str = flag(
         "chunking", "plain", Choice("plain", "bootstrap_one", "executed", "four_critics"),
         "candidates against the bias of long prefixes: bootstrap by Q_1; the actor's prefixes are those that would be "

@@ -81,7 +81,7 @@ def train_tag(column):
         return f"time/{column}"
     if column.startswith(("confidence", "label", "advantage")):
         return f"confidence/{column}"
-    return f"{'policy' if column in ('alpha', 'entropy', 'noise_correlation', 'q') else 'train'}/{column}"
+    return f"{'policy' if column in ('alpha', 'entropy', 'q') else 'train'}/{column}"
 
 
 class CsvLog:

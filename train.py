@@ -106,8 +106,8 @@ class Workspace:
         self.commit_rng = numpy_generator(cfg.seed, "commit")
         commit_rule = epsilon_commit(by_confidence(cfg.confidence_threshold), cfg.commit_epsilon, self.commit_rng)
         self.executor = ChunkExecutor(self.plan, commit_rule)
-        self.pink_noise = None
-        if cfg.exploration_noise == "pink":
+        self.pink_noise = None  # plain SAC explores with independent noise
+        if cfg.chunk_size > 1:
             rng = numpy_generator(cfg.seed, "exploration")
             self.pink_noise = PinkNoise(max_episode_steps(self.env), cfg.chunk_size, self.action_size, rng)
         self.env.action_space.seed(cfg.seed)

@@ -44,10 +44,7 @@ class SACAgent:
 
         torch.manual_seed(config.seed)
         sizes = (obs_size, action_size, config.chunk_size, config.hidden_dim, config.hidden_depth)
-        correlation = config.noise_correlation if config.exploration_noise == "ar1" else None
-        self.actor = Actor(*sizes, config.actor_log_std_bounds, correlation, config.learnable_noise_correlation).to(
-            self.device
-        )
+        self.actor = Actor(*sizes, config.actor_log_std_bounds).to(self.device)
         # Part of the actor, so that policy.pt has the statistics. It is applied where observations enter: actor and
         # critics take normalised ones.
         is_normalized = config.normalize_observations
@@ -108,7 +105,7 @@ class SACAgent:
         if not sample:
             actions = torch.tanh(mean)
         elif noise is None:
-            actions, _ = squash(mean, log_std, self.actor.correlate(self._noise(1, self.plan_generator)))
+            actions, _ = squash(mean, log_std, self._noise(1, self.plan_generator))
         else:
             actions, _ = squash(mean, log_std, torch.tensor(noise, device=self.device).unsqueeze(0))
         return Plan(actions[0].cpu().numpy(), self._confidences(logits)[0].cpu().numpy())
@@ -290,8 +287,6 @@ class SACAgent:
             "advantage_mean": mean,
             "advantage_std": (square - mean * mean).clamp(min=0).sqrt(),
         }
-        if self.actor.is_correlated:
-            metrics["noise_correlation"] = self.actor.noise_correlation().detach().mean()
         return loss, metrics
 
     @torch.no_grad()

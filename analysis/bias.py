@@ -133,7 +133,7 @@ def _branch_value(agent, env, obs, actions, z, commit_rule, horizon):
 
 
 def _plan(agent, obs, z):
-    return agent.plan(obs, sample=True, noise=agent.actor.correlate(z.unsqueeze(0))[0].numpy())
+    return agent.plan(obs, sample=True, noise=z.numpy())
 
 
 def _entropy_cost(agent, log_prob):

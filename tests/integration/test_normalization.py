@@ -59,7 +59,7 @@ def test_each_observation_of_training_is_counted_once(workspace):
     assert all(torch.equal(saved[f"normalizer.{name}"], buffer) for name, buffer in found.items())
 
 
-@pytest.mark.parametrize("flags", [[], ["--exploration_noise", "pink", "--replay_weight", "fading"]])
+@pytest.mark.parametrize("flags", [[], ["--replay_weight", "fading"]])
 def test_a_resumed_run_is_the_undisturbed_one(workspace, tmp_path, flags):
     flags = [*PENDULUM, *flags]
     whole = workspace(*flags)

@@ -91,7 +91,7 @@ def test_csv_files_of_a_run(cheetah):
     assert [r["step"] for r in eval_rows] == ["2000", "3000"]
     last = {name: float(value) for name, value in train_rows[-1].items()}
     assert np.isfinite(list(last.values())).all()
-    expected = "critic_loss actor_loss alpha_loss confidence_loss alpha entropy q noise_correlation".split()
+    expected = "critic_loss actor_loss alpha_loss confidence_loss alpha entropy q".split()
     for name in ("confidence", "label", "advantage_mean", "advantage_std"):
         expected += [f"{name}_{i}" for i in range(2, 6)]
     assert set(expected) <= last.keys()

@@ -22,7 +22,6 @@ REFUSED = {
     "chunk_size": ["0", "-3", "2.5", "five"],
     "confidence_threshold": ["-0.1", "1.1", "nan"],
     "confidence_margin": ["-1", "nan", "inf"],
-    "noise_correlation": ["-0.1", "1", "nan", "0.99999999"],
     "windows": ["some"],
     "commit_epsilon": ["-0.1", "1.5"],
     "discount": ["-0.1", "1", "nan"],

@@ -107,7 +107,6 @@ def test_a_flag_that_is_newer_than_a_run_means_as_before(monkeypatch):
 def test_runs_of_the_time_before_these_flags_are_resumed_as_they_were():
     before = {
         "normalize_observations": False,
-        "exploration_noise": "ar1",
         "replay_weight": "even",
         "temperature_weighting": "prefix",
     }

@@ -231,7 +231,7 @@ def test_collection_executes_plans_and_replays_every_step(workspace, monkeypatch
 
 def test_pink_noise_is_one_sequence_per_episode(workspace, monkeypatch):
     """A plan made after t steps of an episode takes its entries from t on; each episode has its own, seed steps too."""
-    run = workspace("--exploration_noise", "pink", "--commit_epsilon", 0)
+    run = workspace("--commit_epsilon", 0)
     taken, plan = [], run.agent.plan
 
     def recording_plan(obs, sample, noise=None):

@@ -133,11 +133,9 @@ def plain_actor(agent, actor, obs):
 def looped_sample(agent, actor, obs, z):
     """Plan of one state: actions (h, A), log-likelihood of each step (h,), logits, by the formulas in turn."""
     mean, log_std, logits = plain_actor(agent, actor, obs)
-    rho = torch.sigmoid(actor["correlation_logit"])
-    actions, log_prob, e = [], [], None
+    actions, log_prob = [], []
     for i in range(agent.chunk_size):
-        e = z[i] if i == 0 else rho * e + (1 - rho**2).sqrt() * z[i]
-        a = torch.tanh(mean[i] + log_std[i].exp() * e)
+        a = torch.tanh(mean[i] + log_std[i].exp() * z[i])
         density = Normal(0.0, 1.0).log_prob(z[i]) - log_std[i] - torch.log(1 - a**2)
         actions.append(a)
         log_prob.append(density.sum())

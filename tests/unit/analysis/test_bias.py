@@ -112,7 +112,7 @@ class PaysEntropy(Terminating):
 @pytest.mark.parametrize("threshold", [0.0, 1.0])
 def test_rewards_that_pay_the_entropy_cancel_after_the_prefix(agent, threshold):
     """Only the prefix's rewards are left of Q, and nothing of V, if alpha log pi is discounted as the rewards are."""
-    agent = agent("--exploration_noise", "pink", alpha=PaysEntropy.alpha)
+    agent = agent(alpha=PaysEntropy.alpha)
     output = agent.actor.mlp.layers[-1]
     low, high = agent.actor.log_std_bounds
     log_std = np.arctanh(2 * (np.log(0.5) - low) / (high - low) - 1)
@@ -124,9 +124,9 @@ def test_rewards_that_pay_the_entropy_cancel_after_the_prefix(agent, threshold):
         assert np.ptp(q) > 0.05 and row["v"] == pytest.approx(4.5 - q[row["k"] - 1], abs=1e-4)
 
 
-def test_soft_returns_of_a_correlated_normalised_policy_by_hand(agent):
+def test_soft_returns_of_a_normalised_policy_by_hand(agent):
     """Plans of k = 2 of h = 3 actions: the noise is recovered from the actions, its density is scipy's."""
-    agent, rho, alpha = agent("--normalize_observations", alpha=0.5), 0.8, 0.5
+    agent, alpha = agent("--normalize_observations", alpha=0.5), 0.5
     seen = np.array([[time, np.sin(time), 1] for time in range(30)], np.float32)
     for obs in seen:
         agent.observe(obs)
@@ -145,8 +145,7 @@ def test_soft_returns_of_a_correlated_normalised_policy_by_hand(agent):
         obs = np.clip((obs - seen.mean(0)) / np.sqrt(seen.var(0) + 1e-8), -10, 10)
         mean, log_std, _ = agent.actor(torch.tensor(obs, dtype=torch.float32)[None])
         mean, std = (x.detach().numpy()[0, : len(actions)].astype(float) for x in (mean, log_std.exp()))
-        e = (np.arctanh(actions) - mean) / std
-        z = np.concatenate([e[:1], (e[1:] - rho * e[:-1]) / np.sqrt(1 - rho**2)])
+        z = (np.arctanh(actions) - mean) / std
         return (norm.logpdf(z) - np.log(std) - np.log(1 - actions**2)).sum(1)
 
     for row in bias.states(agent, Recorder(), [1], by_confidence(0.5), LIMIT, 6):
