@@ -242,10 +242,6 @@ class Config:
     target_entropy: float | None = flag(
         "SAC", None, FINITE,
         "target entropy of the temperature (default: minus the number of action dimensions)", "nats per step")
-    temperature_weighting: str = flag(
-        "SAC", "prefix", Choice("prefix", "step"),
-        "steps in the temperature loss: those of a random prefix, so early ones weigh more, or all steps equally",
-        before="prefix")
     actor_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, actor")
     actor_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, actor", nargs=("B1", "B2"))
     critic_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, critic")

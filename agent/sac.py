@@ -245,7 +245,7 @@ class SACAgent:
     def temperature_loss(self, log_prob, prefix_length):
         """alpha (-(1/j) sum_{i<=j} log pi(a_i | s) - target_entropy), mean (equation 18).
 
-        Over j, that weights early steps most. With `--temperature_weighting step` the mean is over all h steps alike.
+        Over j, that weights early steps most.
 
         Args:
             log_prob: of a chunk drawn from the policy, without gradient, (B, h).
@@ -254,9 +254,7 @@ class SACAgent:
         Returns:
             loss, metrics.
         """
-        is_by_prefix = self.config.temperature_weighting == "prefix"
-        entropy = self._entropy(log_prob, prefix_length) if is_by_prefix else -log_prob.mean()
-        loss = self.log_alpha.exp() * (entropy - self.target_entropy)
+        loss = self.log_alpha.exp() * (self._entropy(log_prob, prefix_length) - self.target_entropy)
         return loss, {"alpha_loss": loss.detach()}
 
     def _entropy(self, log_prob, prefix_length):

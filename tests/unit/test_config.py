@@ -108,7 +108,6 @@ def test_runs_of_the_time_before_these_flags_are_resumed_as_they_were():
     before = {
         "normalize_observations": False,
         "replay_weight": "even",
-        "temperature_weighting": "prefix",
     }
     resumed = parse_saved({name: value for name, value in saved().items() if name not in before})
     assert {name: getattr(resumed, name) for name in before} == before

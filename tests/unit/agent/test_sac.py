@@ -291,22 +291,6 @@ def test_temperature_update_equals_the_formulas(update):
     assert update.agent.log_alpha.item() == pytest.approx(log_alpha.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("h", [1, 3])
-def test_temperature_loss_with_all_steps_alike(make_agent, h):
-    agent = make_agent(O, A, "--chunk_size", str(h), "--temperature_weighting", "step", "--init_temperature", "0.1")
-    batch, generator = make_batch(h), draws(agent)
-    torch.randn(B, h, A, generator=generator)
-    if h > 1:
-        torch.randint(1, h + 1, (B,), generator=generator)
-    noise = torch.randn(B, h, A, generator=generator)
-    with torch.no_grad():
-        _, log_prob, _ = agent.actor.sample(batch.obs, noise)
-    entropy = -sum(log_prob[b, i].item() for b in range(B) for i in range(h)) / (B * h)
-    metrics = agent.update(batch)
-    assert metrics["alpha_loss"].item() == pytest.approx(0.1 * (entropy + A), rel=1e-5)
-    assert (metrics["entropy"].item() == pytest.approx(entropy, rel=1e-5)) == (h == 1)  # still that of prefixes
-
-
 def test_confidence_loss_does_not_touch_the_policy(make_agent):
     """The confidence head is the only part of the actor that the labels reach."""
     flags = ["--chunk_size", "3", "--confidence_threshold", "0"]
