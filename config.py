@@ -233,10 +233,6 @@ class Config:
         "SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one update every second step")
     replay_buffer_capacity: int = flag(
         "SAC", 1_000_000, Number(int, 2), "capacity of the replay buffer: one row per step and one per episode", "rows")
-    replay_weight: str = flag(
-        "SAC", "even", Choice("even", "fading"),
-        "weight of a replayed window: even, or fading with the age of its first step in rows, max(0.9999^age, 0.1)",
-        before="even")
     init_temperature: float = flag("SAC", 0.1, POSITIVE, "initial temperature (alpha)", "reward per nat")
     learnable_temperature: bool = flag("SAC", True, SWITCH, "learn the temperature")
     target_entropy: float | None = flag(

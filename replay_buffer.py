@@ -1,6 +1,5 @@
 """The replay buffer: a ring buffer of single steps, from which windows are cut at sampling time."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,6 @@ RECENT_STEPS = 5000
 RECENT_SHARE = 4
 # The smallest capacity is h + MARGIN rows: h + 1 before an open-loop state, its own row, the newest step, its end mark.
 MARGIN = 4
-# Weights of replayed rows that fade with their age: max(FADE^age, FLOOR).
-FADE, FLOOR = 0.9999, 0.1
 
 
 class OpenLoopStates(NamedTuple):
@@ -62,15 +59,12 @@ class ReplayBuffer:
         committed_windows: whether windows also end where the executed plan ends.
         device: torch device of the batches.
         rng: numpy Generator that sampling draws from.
-        fading: weight the start of a window by max(0.9999^age, 0.1) instead of evenly, age in rows.
 
     Raises:
         ValueError: capacity is below h + MARGIN, or does not fit into this machine's memory.
     """
 
-    def __init__(
-        self, obs_size, action_size, capacity, chunk_size, discount, committed_windows, device, rng, fading=False
-    ):
+    def __init__(self, obs_size, action_size, capacity, chunk_size, discount, committed_windows, device, rng):
         if capacity < chunk_size + MARGIN:
             raise ValueError(f"a capacity of {capacity} is below chunk_size + {MARGIN} = {chunk_size + MARGIN}")
         size, limit = self.num_bytes(obs_size, action_size, capacity), memory_limit()
@@ -79,7 +73,6 @@ class ReplayBuffer:
         self.obs_size, self.action_size, self.capacity = obs_size, action_size, capacity
         self.chunk_size, self.committed_windows = chunk_size, committed_windows
         self.device, self.rng = torch.device(device), rng
-        self._ages = FadingAges() if fading else None
         self.rows = np.zeros((capacity, obs_size + action_size + 3), np.float32)
         self.num_rows = 0  # final rows so far; the next step is row number num_rows, at num_rows % capacity
         self.size = 0  # rows in use, the newest end mark included
@@ -133,7 +126,7 @@ class ReplayBuffer:
     def sample(self, batch_size):
         """Draw a `Batch` of B windows, for h > 1 with B / RECENT_SHARE open-loop states.
 
-        The start of a window is drawn from all steps, evenly or by age; j is uniform over 1..(steps left in the
+        The start of a window is drawn uniformly from all steps; j is uniform over 1..(steps left in the
         episode, at most h). Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
         """
         h, obs_size, action_size = self.chunk_size, self.obs_size, self.action_size
@@ -169,23 +162,16 @@ class ReplayBuffer:
         )
 
     def _draw_windows(self, count):
-        """Rows of steps drawn evenly or by age, each with the h rows after it, (count, h + 1, O + A + 3).
+        """Rows of steps drawn uniformly, each with the h rows after it, (count, h + 1, O + A + 3).
 
         Draws of end marks are repeated.
         """
-        starts = self._draw_rows(count)
+        starts = self.rng.integers(self.size, size=count)
         rows = self._gather(starts, self._following)
         while (wrong := rows[:, 0, -1] < 1).any():
-            starts = self._draw_rows(count)
+            starts = self.rng.integers(self.size, size=count)
             rows[wrong] = self._gather(starts[wrong], self._following)
         return rows
-
-    def _draw_rows(self, count):
-        """Indices of rows in use, (count,)."""
-        if self._ages is None:
-            return self.rng.integers(self.size, size=count)
-        # Age 0 is the row before the next one to be written: all rows in use are of ages below size.
-        return (self.num_rows - 1 - self._ages.draw(self.rng, self.size, count)) % self.capacity
 
     def _sample_reached(self, count):
         h, obs_size = self.chunk_size, self.obs_size
@@ -235,20 +221,3 @@ class ReplayBuffer:
         self.rows[np.asarray(numbers) % self.capacity] = rows
         self.num_rows = numbers.stop
         self.size = min(self.size + len(rows), self.capacity)
-
-
-class FadingAges:
-    """Draws ages 0, 1, ... with probability proportional to max(FADE^age, FLOOR), by the inverse of their sum."""
-
-    def __init__(self):
-        num_fading = math.ceil(math.log(FLOOR) / math.log(FADE))  # from this age on the weight is FLOOR
-        self._sums = np.cumsum(FADE ** np.arange(num_fading))  # sums[a] = weights of the ages 0..a
-
-    def draw(self, rng, size, count):
-        """count ages below size, (count,) int64; rng is a numpy Generator."""
-        sums = self._sums[:size]
-        floored = max(0, size - len(sums))
-        mass = rng.random(count) * (sums[-1] + FLOOR * floored)
-        in_tail = len(sums) + ((mass - sums[-1]) / FLOOR).astype(np.int64)
-        ages = np.where(mass < sums[-1], sums.searchsorted(mass, side="right"), in_tail)
-        return np.minimum(ages, size - 1)  # rounding may reach size

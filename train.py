@@ -127,7 +127,6 @@ class Workspace:
                 cfg.windows == "committed",
                 self.device,
                 numpy_generator(cfg.seed, "replay"),
-                cfg.replay_weight == "fading",
             )
         except ValueError as error:
             raise UsageError(f"argument --replay_buffer_capacity: {error}") from error

@@ -105,10 +105,7 @@ def test_a_flag_that_is_newer_than_a_run_means_as_before(monkeypatch):
 
 
 def test_runs_of_the_time_before_these_flags_are_resumed_as_they_were():
-    before = {
-        "normalize_observations": False,
-        "replay_weight": "even",
-    }
+    before = {"normalize_observations": False}
     resumed = parse_saved({name: value for name, value in saved().items() if name not in before})
     assert {name: getattr(resumed, name) for name in before} == before
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import replay_buffer
 import train as train_module
 from agent import compilation, fast_path
 from agent.chunking import Plan
@@ -186,21 +185,6 @@ def test_a_replay_buffer_that_is_too_short_or_too_long_is_refused(workspace, tmp
     with pytest.raises(UsageError, match="^argument --replay_buffer_capacity: .* GB of memory; there are"):
         workspace("--replay_buffer_capacity", "1e12", "--num_train_steps", "1e12")
     assert not (tmp_path / "exp").exists()
-
-
-@pytest.mark.parametrize("weight", ["even", "fading"])
-def test_replay_weight(workspace, monkeypatch, weight):
-    """With a weight that falls by 10 per row, batches are of the newest of the 50 steps, whose reward grows."""
-    monkeypatch.setattr(replay_buffer, "FADE", 0.1)
-    monkeypatch.setattr(replay_buffer, "FLOOR", 1e-9)
-    rewards = []
-    add = ReplayBuffer.add
-    monkeypatch.setattr(ReplayBuffer, "add", lambda buffer, *step: rewards.append(step[2]) or add(buffer, *step))
-    run = workspace("--replay_weight", weight)
-    run.train()
-    batch = run.buffer.sample(1000)
-    sampled = batch.reward[batch.prefix_length == 1].min()
-    assert (sampled >= rewards[44]) == (weight == "fading")
 
 
 def test_collection_executes_plans_and_replays_every_step(workspace, monkeypatch):
