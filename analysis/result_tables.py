@@ -221,6 +221,7 @@ TABLES = {
     "calibration_auc": calibration_auc,
     "defaults": defaults,
     "suite100k": suite100k,
+    "factorial_effects": factorial_effects,
     "anchors": anchors,
 }
 
