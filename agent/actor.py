@@ -26,15 +26,7 @@ class Actor(nn.Module):
         log_std_bounds: (low, high) of log sigma.
     """
 
-    def __init__(
-        self,
-        obs_size,
-        action_size,
-        chunk_size,
-        hidden_dim,
-        hidden_depth,
-        log_std_bounds=(-5.0, 2.0),
-    ):
+    def __init__(self, obs_size, action_size, chunk_size, hidden_dim, hidden_depth, log_std_bounds=(-5.0, 2.0)):
         super().__init__()
         self.chunk_size, self.action_size = chunk_size, action_size
         self.log_std_bounds = log_std_bounds

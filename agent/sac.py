@@ -104,10 +104,12 @@ class SACAgent:
         mean, log_std, logits = self.actor(obs)
         if not sample:
             actions = torch.tanh(mean)
-        elif noise is None:
-            actions, _ = squash(mean, log_std, self._noise(1, self.plan_generator))
         else:
-            actions, _ = squash(mean, log_std, torch.tensor(noise, device=self.device).unsqueeze(0))
+            if noise is None:
+                z = self._noise(1, self.plan_generator)  # (1, h, A)
+            else:
+                z = torch.tensor(noise, device=self.device).unsqueeze(0)  # (1, h, A)
+            actions, _ = squash(mean, log_std, z)
         return Plan(actions[0].cpu().numpy(), self._confidences(logits)[0].cpu().numpy())
 
     def update(self, batch):

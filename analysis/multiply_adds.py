@@ -36,7 +36,7 @@ def sac_update(actor, critic, num_critics):
     Target: actor and target critics. Critic loss: critics and their gradient. Actor loss: actor, its gradient, critics
     and the gradient of their inputs.
     """
-    critics = num_critics * (forward(critic) + forward(critic) + gradient(critic) + 2 * forward(critic))
+    critics = num_critics * (4 * forward(critic) + gradient(critic))
     return critics + 2 * forward(actor) + gradient(actor)
 
 

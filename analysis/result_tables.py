@@ -13,6 +13,7 @@ import numpy as np
 
 from analysis import factorial, multiply_adds, threshold_sweep
 from analysis.curves import numbers, read_rows
+from config import Config
 from storage.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +27,6 @@ THRESHOLD = 0.5  # the default
 PUBLISHED = "results/reference/published_100k.csv"
 DEVELOPMENT = (*TASKS, "quadruped_run", "hopper_stand", "finger_spin", "pendulum_swingup")
 CHEETAH = (17, 6)  # observation and action size, at which multiply-adds are counted
-OUR_SIZES = (5, 256, 2, 128)  # chunk_size, hidden_dim, hidden_depth, batch_size: the defaults
 
 
 def first_evidence(plain, fixed, adaptive):
@@ -170,20 +170,21 @@ def anchors():
 
     At most one update per step first, then in the order of the mean over tasks, which needs seven of the eight.
     """
-    agents = {}  # {name: (updates per step, multiply-adds per step or None, {task: return})}
+    agents, costs = {}, {name: multiply_adds.per_step(name, *CHEETAH) for name in multiply_adds.AGENTS}
     for row in read_rows(str(ROOT / PUBLISHED), ("algo", "env", "mean", "updates_per_sim_step")):
-        name, is_counted = row["algo"], row["algo"] in multiply_adds.AGENTS
-        cost = multiply_adds.per_step(name, *CHEETAH) if is_counted else None
-        agents.setdefault(name, (row["updates_per_sim_step"], cost, {}))[2][row["env"]] = float(row["mean"])
+        agents.setdefault(row["algo"], (row["updates_per_sim_step"], {}))[1][row["env"]] = float(row["mean"])
+    ours = Config()
+    sizes = (ours.chunk_size, ours.hidden_dim, ours.hidden_depth, ours.batch_size)
     for arm, runs in suite_arms().items():
-        returns = {task: np.mean(list(by_seed.values())) for task, by_seed in runs.items()}
-        agents[f"**ours, {arm}**"] = ("1", multiply_adds.chunked_update(*CHEETAH, *OUR_SIZES), returns)
+        name = f"**ours, {arm}**"
+        agents[name] = ("1", {task: np.mean(list(by_seed.values())) for task, by_seed in runs.items()})
+        costs[name] = multiply_adds.chunked_update(*CHEETAH, *sizes)
     rows = []
-    for name, (updates, cost, returns) in agents.items():
+    for name, (updates, returns) in agents.items():
         mean = np.mean(list(returns.values())) if len(returns) >= 7 else None
         place = float(updates.rstrip("?")) > 1, -(mean or 0)
-        cost = "-" if cost is None else f"{cost / 1e6:,.0f}"
-        by_task = listed([returns.get(task) for task in DEVELOPMENT]).split(", ")
+        cost = f"{costs[name] / 1e6:,.0f}" if name in costs else "-"
+        by_task = [listed([returns.get(task)]) for task in DEVELOPMENT]
         number = " (7 tasks)" if len(returns) == 7 else ""
         rows.append((place, [name, updates.removesuffix(".0"), cost, *by_task, listed([mean]) + number]))
     names = ["", "updates per step", "10^6 multiply-adds per step", *DEVELOPMENT, "mean"]
