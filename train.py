@@ -7,8 +7,13 @@ python train.py --resume exp/RUN                                continue an inte
 tensorboard --logdir exp
 """
 
-import os
 import signal
+
+if __name__ == "__main__":
+    # First of all: until main() installs its handlers, Ctrl-C ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import os
 import sys
 import threading
 import time
@@ -20,8 +25,6 @@ from cli import parse_train_args
 if __name__ == "__main__":
     # Parsed before the imports below, which take seconds, so that --help and bad flags are answered at once.
     COMMAND_LINE = parse_train_args()
-    # Until main() installs its handlers, Ctrl-C ends the process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import numpy as np
 import torch
