@@ -236,6 +236,20 @@ def test_pink_noise_is_one_sequence_per_episode(workspace, monkeypatch):
     assert len(taken) == len(expected) and all((a == b).all() for a, b in zip(taken, expected, strict=True))
 
 
+def test_plain_sac_explores_with_independent_noise(workspace, monkeypatch):
+    run = workspace("--chunk_size", 1)
+    taken, plan = [], run.agent.plan
+
+    def recording_plan(obs, sample, noise=None):
+        if sample:
+            taken.append(noise)
+        return plan(obs, sample)
+
+    monkeypatch.setattr(run.agent, "plan", recording_plan)
+    run.train()
+    assert set(taken) == {None}
+
+
 @pytest.mark.parametrize(
     "flags, updates_worth_it, choice, installed",
     [

@@ -1,5 +1,7 @@
 """Effects of the factorial: against known ones, and against the files."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,33 @@ def design():
         (row["task"], [1 if plus(row["task"]) in row["flags"] else -1 for plus in factorial.PLUS.values()])
         for row in cells
     ]
+
+
+def test_cells_seeds_and_common_flags():
+    cells = rows(ROOT / factorial.SUITE / "factorial.csv")
+    assert [int(row["cell"]) for row in cells] == list(range(1, 65))
+    assert all(int(row["seed"]) == 100 + int(row["cell"]) for row in cells)
+    common = "--num_train_steps 50000 --num_seed_steps 1000 --eval_frequency 10000 --normalize_observations "
+    assert all(row["flags"].startswith(common) for row in cells)
+
+
+def test_generators_and_resolution(design):
+    settings = np.array([levels for task, levels in design if task == "cheetah_run"])
+    assert len(settings) == 16 == len({tuple(levels) for levels in settings[:, :4]})
+    a, b, c, d, *generated = settings.T
+    assert (np.array(generated) == [b * c * d, a * c * d, a * b * c, a * b * d]).all()
+    for count in (1, 2, 3):  # resolution IV: no main effect is confounded with another one or with an interaction
+        for columns in itertools.combinations(settings.T, count):
+            assert np.prod(columns, axis=0).sum() == 0
+
+
+def test_prefixes_are_balanced(design):
+    """Each four rows are one setting on the four tasks, each eight that setting and its opposite."""
+    for start in range(0, 64, 8):
+        block = design[start : start + 8]
+        assert [task for task, _ in block] == 2 * list(factorial.HALF_ENTROPY)
+        levels = np.array([levels for _, levels in block])
+        assert (levels[:4] == levels[0]).all() and (levels[4:] == -levels[0]).all()
 
 
 def test_each_factor_is_at_plus_in_half_of_the_runs_of_each_task(design):
