@@ -10,21 +10,23 @@ import os
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 SEED_STEPS, WARM_UP, STEPS = 1000, 1100, 3000
 PARTS = ("act", "environment", "add", "sample", "update", "log")
 
 
-class Stopwatch:
+class MethodTimes:
     """Seconds spent in wrapped methods, by part; calls nested in another wrapped method are not counted twice."""
 
     def __init__(self):
         self.seconds = defaultdict(float)
         self._running = False
 
-    def wrap(self, owner, name, part):
-        function = getattr(owner, name)
+    def wrapped(self, function, part):
+        """The function, with its time added to that of a part."""
 
         def timed(*args, **kwargs):
             if self._running:
@@ -37,7 +39,26 @@ class Stopwatch:
                 self.seconds[part] += time.perf_counter() - started
                 self._running = False
 
-        setattr(owner, name, timed)
+        return timed
+
+
+def timed_methods():
+    """(class, name of the method, part of the step) of what is timed in a training loop."""
+    from agent import SACAgent
+    from agent.chunking import ChunkExecutor
+    from envs import DMControlEnv
+    from logger import Logger
+    from replay_buffer import ReplayBuffer
+
+    return [
+        (ChunkExecutor, "__call__", "act"),
+        (DMControlEnv, "step", "environment"),
+        (DMControlEnv, "reset", "environment"),
+        (ReplayBuffer, "add", "add"),
+        (ReplayBuffer, "sample", "sample"),
+        (SACAgent, "update", "update"),
+        *((Logger, name, "log") for name in ("step", "record_update", "log_train", "log_eval")),
+    ]
 
 
 def measure(task, flags):
@@ -50,50 +71,31 @@ def measure(task, flags):
     import torch
 
     import train
-    from agent import SACAgent
-    from agent.chunking import ChunkExecutor
     from cli import parse_train_args
-    from envs import DMControlEnv
-    from logger import Logger
-    from replay_buffer import ReplayBuffer
 
-    watch = Stopwatch()
-    methods = [
-        (ChunkExecutor, "__call__", "act"),
-        (DMControlEnv, "step", "environment"),
-        (DMControlEnv, "reset", "environment"),
-        (ReplayBuffer, "add", "add"),
-        (ReplayBuffer, "sample", "sample"),
-        (SACAgent, "update", "update"),
-    ]
-    methods += [(Logger, name, "log") for name in ("step", "record_update", "log_train", "log_eval")]
-    originals = [getattr(owner, name) for owner, name, _ in methods]
-    evaluate = train.Workspace.evaluate
-    train.Workspace.evaluate = lambda workspace: None
-    for method in methods:
-        watch.wrap(*method)
-    started, update = [], SACAgent.update
-
-    def start(agent, batch):
-        if agent.num_updates == WARM_UP:
-            watch.seconds.clear()
-            started.append(time.perf_counter())
-        return update(agent, batch)
-
-    SACAgent.update = start
     command = f"--env {task} --num_train_steps {SEED_STEPS + WARM_UP + STEPS} --num_seed_steps {SEED_STEPS}"
     command += " --no-save_video --compile on"
-    try:
-        config = train.resolve(parse_train_args([*command.split(), *flags])[0])
-        torch.set_num_threads(config.num_threads)
+    config = train.resolve(parse_train_args([*command.split(), *flags])[0])
+    torch.set_num_threads(config.num_threads)
+    times, started = MethodTimes(), []
+    with ExitStack() as stack:
+        for owner, name, part in timed_methods():
+            method = times.wrapped(getattr(owner, name), part)
+            stack.enter_context(mock.patch.object(owner, name, method))
+        stack.enter_context(mock.patch.object(train.Workspace, "evaluate", lambda workspace: None))
+        update = train.SACAgent.update
+
+        def start(agent, batch):
+            if agent.num_updates == WARM_UP:
+                times.seconds.clear()
+                started.append(time.perf_counter())
+            return update(agent, batch)
+
+        stack.enter_context(mock.patch.object(train.SACAgent, "update", start))
         train.Workspace(config).train()
         total = time.perf_counter() - started[0]
-    finally:
-        train.Workspace.evaluate = evaluate
-        for (owner, name, _), original in zip(methods, originals, strict=True):
-            setattr(owner, name, original)
     steps = STEPS + WARM_UP - WARM_UP / config.updates_per_step  # the clock starts at an update, not at a step
-    result = {part: 1e6 * watch.seconds[part] / steps for part in PARTS}
+    result = {part: 1e6 * times.seconds[part] / steps for part in PARTS}
     return result | {"other": 1e6 * total / steps - sum(result.values())}
 
 
