@@ -1,0 +1,57 @@
+"""When runs find reward: the log-rank test of results/rare_reward, whose README.md has the protocol."""
+
+import math
+
+import numpy as np
+
+from analysis.curves import numbers, read_rows
+
+FOUND = 100  # return of a training episode
+CENSORED = 100_000  # steps
+
+
+def time_to_reward(path):
+    """(step, found): end of the first training episode with a return above FOUND, or (CENSORED, False).
+
+    Args:
+        path: train.csv of a run.
+
+    Raises:
+        ValueError: the run has ended before CENSORED steps and without such an episode.
+    """
+    rows = read_rows(path, ("step", "return"))
+    steps, found = numbers(path, rows, "step"), numbers(path, rows, "return") > FOUND
+    if found.any():
+        return int(steps[found.argmax()]), True
+    if not len(steps) or steps[-1] < CENSORED:
+        raise ValueError(f"{path} ends before {CENSORED} steps and before a return above {FOUND}")
+    return CENSORED, False
+
+
+def log_rank(strata):
+    """Stratified log-rank test of two groups (Mantel 1966): whose events come sooner?
+
+    Args:
+        strata: list of (first, second), each a list of (time, found): one pair of groups per stratum.
+
+    Returns:
+        (z, p): z above 0 if the first group's events come sooner; p is two-sided.
+
+    Raises:
+        ValueError: no event tells the groups apart.
+    """
+    excess = variance = 0.0
+    for first, second in strata:
+        times, found = np.array([*first, *second], float).T  # (N,), (N,)
+        is_first = np.arange(len(times)) < len(first)
+        for time in np.unique(times[found == 1]):
+            at_risk, events = times >= time, (times == time) & (found == 1)
+            n, n_first, d = at_risk.sum(), (at_risk & is_first).sum(), events.sum()
+            share = n_first / n
+            excess += (events & is_first).sum() - d * share
+            if n > 1:
+                variance += d * share * (1 - share) * (n - d) / (n - 1)
+    if variance == 0:
+        raise ValueError("no event tells the two groups apart")
+    z = excess / math.sqrt(variance)
+    return z, math.erfc(abs(z) / math.sqrt(2))

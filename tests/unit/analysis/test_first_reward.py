@@ -1,0 +1,59 @@
+"""Times to the first reward, and the log-rank test against scipy's."""
+
+import numpy as np
+import pytest
+from scipy.stats import CensoredData, logrank
+
+from analysis.first_reward import log_rank, time_to_reward
+
+
+def write(tmp_path, returns):
+    path = tmp_path / "train.csv"
+    rows = [f"{1000 * (i + 1)},{value}" for i, value in enumerate(returns)]
+    path.write_text("\n".join(["step,return", *rows, ""]))
+    return str(path)
+
+
+def test_time_of_the_first_episode_above_100(tmp_path):
+    assert time_to_reward(write(tmp_path, [0, 100, 100.5, 0, 900])) == (3000, True)
+
+
+def test_a_run_without_reward_is_censored(tmp_path):
+    assert time_to_reward(write(tmp_path, [0] * 100)) == (100_000, False)
+
+
+@pytest.mark.parametrize("returns", [[], [0] * 99])
+def test_an_unfinished_run_is_refused(tmp_path, returns):
+    with pytest.raises(ValueError, match="ends before 100000"):
+        time_to_reward(write(tmp_path, returns))
+
+
+@pytest.fixture
+def groups():
+    """Two groups with ties and censored times."""
+    rng = np.random.default_rng(0)
+    times = np.minimum(rng.integers(10, 140, (2, 12)) * [[1000], [700]], 100_000)
+    return [[(int(time), time < 100_000) for time in group] for group in times]
+
+
+def test_one_stratum_is_scipys(groups):
+    censored = [
+        CensoredData(uncensored=[t for t, found in group if found], right=[t for t, found in group if not found])
+        for group in groups
+    ]
+    expected = logrank(*censored)
+    z, p = log_rank([groups])
+    assert abs(z) == pytest.approx(abs(expected.statistic)) and p == pytest.approx(expected.pvalue)
+    assert z < 0  # the second group is sooner
+    assert log_rank([groups[::-1]]) == pytest.approx((-z, p))
+
+
+def test_strata_add_up(groups):
+    z, _ = log_rank([groups])
+    assert log_rank([groups] * 4)[0] == pytest.approx(2 * z)  # four times the excess, four times the variance
+    assert log_rank([groups, groups[::-1]])[0] == pytest.approx(0)
+
+
+def test_groups_without_events_are_refused():
+    with pytest.raises(ValueError, match="no event"):
+        log_rank([([(100_000, False)], [(100_000, False)])])
