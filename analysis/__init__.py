@@ -8,7 +8,10 @@ bias.py             realised soft returns against predicted values, for evaluate
 branching.py        states of episodes, and branches from them
 evaluation_file.py  the files of evaluate.py
 factorial.py        main effects of the factorial in results/suite100k_dev
+first_reward.py     log-rank test of results/rare_reward
+paired_arms.py      which arm of results/suite100k_dev becomes the default
+agents_100k.py      published agents and those arms; multiply_adds.py: what they cost
 statistics.py       means and intervals
 style.py            how figures are written
-tensorboard_pages.py, gusty_halves.py, result_tables.py, chunk_figure.py   scripts: python -m analysis.NAME --help
+scripts, python -m analysis.NAME --help: tensorboard_pages, gusty_halves, result_tables, chunk_figure, cost_figure
 """

@@ -17,13 +17,14 @@ def time_to_reward(path):
         path: train.csv of a run.
 
     Raises:
+        UsageError: the file has no rows.
         ValueError: the run has ended before CENSORED steps and without such an episode.
     """
     rows = read_rows(path, ("step", "return"))
     steps, found = numbers(path, rows, "step"), numbers(path, rows, "return") > FOUND
     if found.any():
         return int(steps[found.argmax()]), True
-    if not len(steps) or steps[-1] < CENSORED:
+    if steps[-1] < CENSORED:
         raise ValueError(f"{path} ends before {CENSORED} steps and before a return above {FOUND}")
     return CENSORED, False
 

@@ -11,22 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import factorial, multiply_adds, threshold_sweep
+from analysis import factorial, paired_arms, threshold_sweep
+from analysis.agents_100k import DEVELOPMENT, read_agents
 from analysis.curves import numbers, read_rows
-from config import Config
 from storage.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/results.md")
-FIRST, DEFAULTS, SUITE = "results/first_evidence", "results/defaults", "results/suite100k_dev"
+FIRST, DEFAULTS = "results/first_evidence", "results/defaults"
 TASKS = ("cheetah_run", "walker_run", "ball_in_cup_catch", "cartpole_swingup_sparse")
 SEEDS = (1, 2, 3)
 PLAYED = {task: [f"{FIRST}/{task}-adaptive-s{seed}" for seed in SEEDS] for task in TASKS}  # swept and calibrated
 PLAYED["cheetah_run with pushes"] = [f"results/pushed/s{seed}" for seed in SEEDS]
 THRESHOLD = 0.5  # the default
-PUBLISHED = "results/reference/published_100k.csv"
-DEVELOPMENT = (*TASKS, "quadruped_run", "hopper_stand", "finger_spin", "pendulum_swingup")
-CHEETAH = (17, 6)  # observation and action size, at which multiply-adds are counted
 
 
 def first_evidence(plain, fixed, adaptive):
@@ -146,23 +143,24 @@ def defaults():
 
 def suite100k():
     """The runs on the development tasks that have finished, by arm and seed."""
-    arms, seeds = suite_arms(), set()
-    for runs in arms.values():
-        seeds.update(*runs.values())
-    rows = []
-    for task in sorted(set().union(*arms.values())):
-        last = [[runs.get(task, {}).get(seed) for seed in sorted(seeds)] for runs in arms.values()]
+    arms, seeds, rows = paired_arms.finished_arms(ROOT), (11, 12, 13), []
+    for task in DEVELOPMENT:
+        last = [[runs[task, seed][-1] if (task, seed) in runs else None for seed in seeds] for runs in arms.values()]
         rows.append([task, *map(listed, last)])
-    return markdown(["", *(f"{arm}, seed {', '.join(map(str, sorted(seeds)))}" for arm in arms)], rows)
+    return markdown(["", *arms], rows)
 
 
-def suite_arms():
-    """Return after 100,000 steps of the finished runs on the development tasks: {arm: {task: {seed: return}}}."""
-    arms = {}
-    for path in sorted((ROOT / SUITE).glob("*-s*")):
-        task, arm, seed = re.fullmatch(r"(\w+)-(\w+)-s(\d+)", path.name).groups()
-        arms.setdefault(arm, {}).setdefault(task, {})[int(seed)] = evaluations(path, 100_000)[-1]
-    return dict(sorted(arms.items()))
+def suite_rule():
+    """What the rule of the development tasks says about each arm so far."""
+    arms, rows = paired_arms.finished_arms(ROOT), []
+    for new, old in (("normalised", "default"), ("best", "normalised"), ("best", "default")):
+        result = paired_arms.difference(arms[new], arms[old])
+        wins = {None: "between readings", True: "yes", False: "no"}[result.wins()]
+        difference = f"{listed([result.mean])} ± {result.error:.0f}"
+        behind = ", ".join(result.behind) or "none"
+        rows.append([f"{new} over {old}", str(result.pairs), difference, listed([result.mean_of_all]), behind, wins])
+    names = ["", "pairs", "after 100,000 steps", "mean of ten evaluations", "tasks far behind", "wins by the rule"]
+    return markdown(names, rows)
 
 
 def anchors():
@@ -170,25 +168,15 @@ def anchors():
 
     At most one update per step first, then in the order of the mean over tasks, which needs seven of the eight.
     """
-    agents, costs = {}, {name: multiply_adds.per_step(name, *CHEETAH) for name in multiply_adds.AGENTS}
-    for row in read_rows(str(ROOT / PUBLISHED), ("algo", "env", "mean", "updates_per_sim_step")):
-        agents.setdefault(row["algo"], (row["updates_per_sim_step"], {}))[1][row["env"]] = float(row["mean"])
-    ours = Config()
-    sizes = (ours.chunk_size, ours.hidden_dim, ours.hidden_depth, ours.batch_size)
-    for arm, runs in suite_arms().items():
-        name = f"**ours, {arm}**"
-        agents[name] = ("1", {task: np.mean(list(by_seed.values())) for task, by_seed in runs.items()})
-        costs[name] = multiply_adds.chunked_update(*CHEETAH, *sizes)
     rows = []
-    for name, (updates, returns) in agents.items():
-        mean = np.mean(list(returns.values())) if len(returns) >= 7 else None
-        place = float(updates.rstrip("?")) > 1, -(mean or 0)
-        cost = f"{costs[name] / 1e6:,.0f}" if name in costs else "-"
-        by_task = [listed([returns.get(task)]) for task in DEVELOPMENT]
-        number = " (7 tasks)" if len(returns) == 7 else ""
-        rows.append((place, [name, updates.removesuffix(".0"), cost, *by_task, listed([mean]) + number]))
+    for agent in sorted(read_agents(ROOT), key=lambda agent: (not agent.at_most_one_update(), -(agent.mean() or 0))):
+        name = f"**{agent.name}**" if agent.is_ours else agent.name
+        cost = "-" if agent.multiply_adds is None else f"{agent.multiply_adds / 1e6:,.0f}"
+        by_task = [listed([agent.returns.get(task)]) for task in DEVELOPMENT]
+        number = " (7 tasks)" if len(agent.returns) == 7 else ""
+        rows.append([name, agent.updates, cost, *by_task, listed([agent.mean()]) + number])
     names = ["", "updates per step", "10^6 multiply-adds per step", *DEVELOPMENT, "mean"]
-    return markdown(names, [row for _, row in sorted(rows)])
+    return markdown(names, rows)
 
 
 def factorial_effects():
@@ -222,6 +210,7 @@ TABLES = {
     "calibration_auc": calibration_auc,
     "defaults": defaults,
     "suite100k": suite100k,
+    "suite_rule": suite_rule,
     "factorial_effects": factorial_effects,
     "anchors": anchors,
 }

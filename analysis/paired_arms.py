@@ -1,0 +1,73 @@
+"""The rule by which results/suite100k_dev decides defaults: paired differences between its arms.
+
+The README.md of that folder has the rule; the table `suite_rule` of docs/results.md shows what follows from it.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.curves import numbers, read_rows
+
+SUITE = "results/suite100k_dev"
+STEPS = np.arange(10_000, 110_000, 10_000)  # of the evaluations
+FAR_BEHIND = 100  # units of return
+ERRORS = {8: 2, 16: 2, 24: 1}  # pairs at a reading (seed 11, also 12, also 13): standard errors that it asks for
+
+
+class Difference(NamedTuple):
+    """Return of one arm less that of another, over the tasks and seeds that both have."""
+
+    mean: float  # after 100,000 steps
+    error: float  # its standard error
+    mean_of_all: float  # mean over the ten evaluations; for reading only
+    pairs: int
+    behind: list  # tasks on which every seed is behind by more than FAR_BEHIND after 100,000 steps
+
+    def wins(self):
+        """Whether the first arm becomes the default; None between the readings."""
+        if self.pairs not in ERRORS:
+            return None
+        return self.mean > ERRORS[self.pairs] * self.error and not self.behind
+
+
+def finished_arms(root):
+    """Returns of the evaluations of each finished run: {arm: {(task, seed): (10,)}}.
+
+    Args:
+        root: pathlib.Path of the repository.
+
+    Raises:
+        ValueError: a run lacks an evaluation.
+    """
+    arms = {}
+    for folder in sorted((root / SUITE).glob("*-s*")):
+        task, arm, seed = re.fullmatch(r"(\w+)-(\w+)-s(\d+)", folder.name).groups()
+        path = str(folder / "eval.csv")
+        rows = read_rows(path, ("step", "return"))
+        if not np.array_equal(numbers(path, rows, "step"), STEPS):
+            raise ValueError(f"{path} needs evaluations after each 10,000 of 100,000 steps")
+        arms.setdefault(arm, {})[task, int(seed)] = numbers(path, rows, "return")
+    return dict(sorted(arms.items()))
+
+
+def difference(new, old):
+    """`Difference` of two arms.
+
+    Args:
+        new, old: {(task, seed): (10,) returns}.
+
+    Raises:
+        ValueError: fewer than two pairs.
+    """
+    pairs = {key: new[key] - old[key] for key in new if key in old}
+    if len(pairs) < 2:
+        raise ValueError("a standard error needs two pairs")
+    gains = np.array(list(pairs.values()))  # (pairs, 10)
+    by_task = {}
+    for (task, _), gain in pairs.items():
+        by_task.setdefault(task, []).append(gain[-1])
+    behind = [task for task, last in by_task.items() if max(last) < -FAR_BEHIND]
+    last = gains[:, -1]
+    return Difference(last.mean(), last.std(ddof=1) / len(last) ** 0.5, gains.mean(), len(last), behind)

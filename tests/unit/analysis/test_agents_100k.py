@@ -1,0 +1,63 @@
+"""Published agents beside the arms, and the figure of their cost."""
+
+import pytest
+
+from analysis import cost_figure, multiply_adds
+from analysis.agents_100k import DEVELOPMENT, Agent, read_agents
+from tests.helpers import ROOT, rows
+
+
+def agent(name="A", ours=False, updates="1", cost=2e6, **returns):
+    return Agent(name, ours, updates, cost, returns)
+
+
+def test_mean_needs_its_tasks():
+    seven = dict.fromkeys(cost_figure.COMMON, 10.0)
+    assert agent(**seven).mean() == 10
+    assert agent(**{**seven, "ball_in_cup_catch": 90.0}).mean() == 20
+    assert agent(**{**seven, "ball_in_cup_catch": 90.0}).mean(cost_figure.COMMON) == 10
+    del seven["hopper_stand"]
+    assert agent(**seven).mean() is None
+    assert agent(**seven, another_task=1.0).mean() is None
+
+
+def test_updates_per_step():
+    assert [agent(updates=updates).at_most_one_update() for updates in ("0.5", "1", "2", "10?")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_agents_of_the_repository():
+    agents = {each.name: each for each in read_agents(ROOT)}
+    published = rows(ROOT / "results/reference/published_100k.csv")
+    assert {row["algo"] for row in published} == {name for name, each in agents.items() if not each.is_ours}
+    row = next(row for row in published if row["algo"] == "SAC(256,MLP)" and row["env"] == "finger_spin")
+    sac = agents["SAC(256,MLP)"]
+    assert sac.returns["finger_spin"] == float(row["mean"]) and sac.updates == "1"
+    assert sac.multiply_adds == multiply_adds.per_step("SAC(256,MLP)", 17, 6) and agents["DR.Q"].multiply_adds is None
+    best = [
+        rows(ROOT / f"results/suite100k_dev/hopper_stand-best-s{seed}/eval.csv")[-1]
+        for seed in (11, 12, 13)
+        if (ROOT / f"results/suite100k_dev/hopper_stand-best-s{seed}").exists()
+    ]
+    assert agents["ours, best"].returns["hopper_stand"] == pytest.approx(
+        sum(float(row["return"]) for row in best) / len(best)
+    )
+
+
+def test_figure_has_the_agents_that_can_be_compared():
+    seven = dict.fromkeys(cost_figure.COMMON, 10.0)
+    six = {task: 10.0 for task in DEVELOPMENT[2:]}
+    agents = [
+        agent("ours", ours=True, **seven),
+        agent("unknown size", cost=None, **seven),
+        agent("two tasks short", **six),
+        agent("many updates", updates="4", cost=8e6, **{**seven, "ball_in_cup_catch": 500.0}),
+    ]
+    (axes,) = cost_figure.draw(agents).axes
+    assert [text.get_text() for text in axes.texts] == ["ours", "many updates"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines] == [(2, 10), (8, 10)]
+    assert len({line.get_color() for line in axes.lines}) == 2

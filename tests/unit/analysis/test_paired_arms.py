@@ -1,0 +1,71 @@
+"""Paired differences: hand-computed, and the rule at each reading."""
+
+import numpy as np
+import pytest
+
+from analysis import paired_arms
+from analysis.paired_arms import Difference, difference
+
+ROWS = "step,return\n" + "".join(f"{step},{step / 1000}\n" for step in range(10_000, 110_000, 10_000))
+
+
+def returns(last, before=0.0):
+    """Ten evaluations of one run."""
+    return np.array([before] * 9 + [last])
+
+
+def test_difference_by_hand():
+    new = {
+        ("a", 11): returns(10.0),
+        ("a", 12): returns(20.0, before=10),
+        ("b", 11): returns(6.0),
+        ("c", 11): returns(9),
+    }
+    old = {("a", 11): returns(9.0), ("a", 12): returns(17.0), ("b", 11): returns(4.0), ("d", 11): returns(0)}
+    result = difference(new, old)  # of 1, 3 and 2
+    assert (result.mean, result.pairs, result.behind) == (2, 3, [])
+    assert result.error == pytest.approx(1 / 3**0.5)
+    assert result.mean_of_all == pytest.approx((1 + 3 + 90 + 2) / 30)
+
+
+def test_a_task_is_behind_only_when_all_its_seeds_are():
+    old = {("a", 11): returns(200.0), ("a", 12): returns(200.0), ("b", 11): returns(200.0), ("b", 12): returns(200.0)}
+    new = {("a", 11): returns(99.0), ("a", 12): returns(0.0), ("b", 11): returns(0.0), ("b", 12): returns(100.0)}
+    assert difference(new, old).behind == ["a"]
+
+
+@pytest.mark.parametrize(
+    "pairs, mean, behind, wins",
+    [
+        (24, 10.1, [], True),
+        (24, 10.0, [], False),
+        (24, 10.1, ["a"], False),
+        (16, 20.1, [], True),
+        (16, 19.9, [], False),
+        (8, 20.1, [], True),
+        (8, 20.1, ["a"], False),
+        (8, -30.0, [], False),
+        (9, 90.0, [], None),
+        (23, 90.0, [], None),
+    ],
+)
+def test_rule(pairs, mean, behind, wins):
+    assert Difference(mean, 10.0, 0.0, pairs, behind).wins() is wins
+
+
+def test_one_pair_has_no_error():
+    with pytest.raises(ValueError, match="two pairs"):
+        difference({("a", 11): returns(1)}, {("a", 11): returns(0)})
+
+
+def test_files(tmp_path):
+    for name in ("cheetah_run-best-s11", "hopper_stand-default-s12"):
+        folder = tmp_path / paired_arms.SUITE / name
+        folder.mkdir(parents=True)
+        (folder / "eval.csv").write_text(ROWS)
+    arms = paired_arms.finished_arms(tmp_path)
+    assert list(arms) == ["best", "default"] and list(arms["default"]) == [("hopper_stand", 12)]
+    assert (arms["best"]["cheetah_run", 11] == np.arange(10, 110, 10)).all()
+    (folder / "eval.csv").write_text(ROWS.replace("100000,100.0\n", ""))
+    with pytest.raises(ValueError, match="eval.csv needs evaluations"):
+        paired_arms.finished_arms(tmp_path)
