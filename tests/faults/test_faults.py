@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from config import Config
 from envs import make_env
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
@@ -220,7 +221,7 @@ def test_resuming(interrupted, undisturbed):
     """What is refused, what may change, and what happens to the logs."""
     directory = the_run(interrupted)
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-    differing = ["--env", "MountainCarContinuous-v0", "--chunk_size", "3", "--hidden_dim", "33", "--critic_lr", "1e-3"]
+    differing = ["--env", "MountainCarContinuous-v0", "--chunk_size", "3", "--hidden_dim", "33", "--critic_lr", "1e-2"]
     result = train(interrupted, "--resume", directory, *differing)
     assert result.returncode == 2
     (sentence,) = result.stderr.splitlines()
@@ -228,7 +229,7 @@ def test_resuming(interrupted, undisturbed):
         "--env is saved as Pendulum-v1, not MountainCarContinuous-v0",
         "--chunk_size is saved as 5, not 3",
         "--hidden_dim is saved as 32, not 33",
-        "--critic_lr is saved as 0.0003, not 0.001",
+        f"--critic_lr is saved as {Config().critic_lr}, not 0.01",
     ):
         assert difference in sentence
     assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before

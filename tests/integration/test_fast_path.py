@@ -116,13 +116,16 @@ def test_the_reference_and_the_fast_path_read_each_others_state(make_agent, make
 
 def test_hyperparameters_are_the_configurations(make_agent, make_batches):
     """A state does not carry learning rates, nor how an optimizer computes."""
-    one, other = make_agent(4, 2), make_agent(4, 2, "--actor_lr", "0.01", "--alpha_betas", "0.5", "0.9")
+    one, other = (
+        make_agent(4, 2),
+        make_agent(4, 2, "--actor_lr", "0.01", "--critic_lr", "0.02", "--alpha_betas", "0.5", "0.9"),
+    )
     fast_path.install(one)
     one.update(make_batches(5, 1)[0])
     other.load_state_dict(one.state_dict())
     groups = {name: optimizer.param_groups[0] for name, optimizer in other.optimizers.items()}
     assert groups["actor"]["lr"] == 0.01 and groups["temperature"]["betas"] == (0.5, 0.9)
-    assert groups["critic"]["lr"] == 3e-4 and not groups["critic"]["fused"]
+    assert groups["critic"]["lr"] == 0.02 and not groups["critic"]["fused"]
     assert len(other.optimizers["critic"].state) == 12
 
 
