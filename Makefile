@@ -46,7 +46,7 @@ figures: .venv/installed
 		$(PLOT) $(FIRST)/$$task-adaptive-*/sweep.json --output figures/sweep-$$task || exit; done
 	$(PLOT) $(FIRST)/walker_run-adaptive-s1/calibration.json --output figures/calibration-walker_run
 	.venv/bin/python -m analysis.chunk_figure
-	.venv/bin/python -m analysis.cost_figure
+	.venv/bin/python -m analysis.suite_figures
 
 tables: .venv/installed
 	.venv/bin/python -m analysis.result_tables

@@ -9,7 +9,7 @@ python plot.py exp/RUN/sweep.json                         the figure of a sweep 
 import os
 
 from analysis import evaluation_file
-from analysis.curves import Curve, csv_curves, draw, numbers, read_rows, run_curve
+from analysis.curves import csv_curves, draw, numbers, published_curves, read_rows, run_curve
 from analysis.statistics import STATISTICS
 from analysis.style import ENDINGS, save_figure
 from cli import Parser
@@ -66,14 +66,7 @@ def curves_figure(args):
         curves += [run_curve(source, args.x, args.y)] if os.path.isdir(source) else csv_curves(source, args.x, args.y)
     if len({curve[:3] for curve in curves}) < len(curves):
         raise UsageError("two curves have the same task, setting and seed; give each setting its own --experiment")
-    references, levels = [], {}
-    if args.reference:
-        groups = {}
-        for row in read_rows(args.reference, ("env", "seed", "step", "episode_reward")):
-            groups.setdefault((row["env"], row["seed"]), []).append(row)
-        for (task, seed), rows in groups.items():
-            x, y = (numbers(args.reference, rows, name) for name in ("step", "episode_reward"))
-            references.append(Curve(task, "published", seed, x, y))
+    references, levels = published_curves(args.reference) if args.reference else [], {}
     if args.levels:
         rows = read_rows(args.levels, ("env", "return"))
         levels = dict(zip((row["env"] for row in rows), numbers(args.levels, rows, "return"), strict=True))

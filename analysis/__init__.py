@@ -13,5 +13,5 @@ paired_arms.py      which arm of results/suite100k_dev becomes the default
 agents_100k.py      published agents and those arms; multiply_adds.py: what they cost
 statistics.py       means and intervals
 style.py            how figures are written
-scripts, python -m analysis.NAME --help: tensorboard_pages, gusty_halves, result_tables, chunk_figure, cost_figure
+scripts, python -m analysis.NAME --help: tensorboard_pages, gusty_halves, result_tables, chunk_figure, suite_figures
 """

@@ -96,6 +96,17 @@ def csv_curves(path, x, y):
     return [Curve(*who, numbers(path, rows, name), numbers(path, rows, y)) for who, rows in groups.items()]
 
 
+def published_curves(path):
+    """The curves of a file with the columns env, seed, step, episode_reward."""
+    groups = {}
+    for row in read_rows(path, ("env", "seed", "step", "episode_reward")):
+        groups.setdefault((row["env"], row["seed"]), []).append(row)
+    return [
+        Curve(task, "published", seed, numbers(path, rows, "step"), numbers(path, rows, "episode_reward"))
+        for (task, seed), rows in groups.items()
+    ]
+
+
 def aggregate(curves, statistic):
     """A statistic over the seeds of one task and setting, at the steps that all of them have.
 

@@ -1,8 +1,9 @@
-"""Published agents beside the arms, and the figure of their cost."""
+"""Published agents beside the arms, and the figures of both."""
 
+import numpy as np
 import pytest
 
-from analysis import cost_figure, multiply_adds
+from analysis import multiply_adds, suite_figures
 from analysis.agents_100k import DEVELOPMENT, Agent, read_agents
 from tests.helpers import ROOT, rows
 
@@ -12,10 +13,10 @@ def agent(name="A", ours=False, updates="1", cost=2e6, **returns):
 
 
 def test_mean_needs_its_tasks():
-    seven = dict.fromkeys(cost_figure.COMMON, 10.0)
+    seven = dict.fromkeys(suite_figures.COMMON, 10.0)
     assert agent(**seven).mean() == 10
     assert agent(**{**seven, "ball_in_cup_catch": 90.0}).mean() == 20
-    assert agent(**{**seven, "ball_in_cup_catch": 90.0}).mean(cost_figure.COMMON) == 10
+    assert agent(**{**seven, "ball_in_cup_catch": 90.0}).mean(suite_figures.COMMON) == 10
     del seven["hopper_stand"]
     assert agent(**seven).mean() is None
     assert agent(**seven, another_task=1.0).mean() is None
@@ -49,7 +50,7 @@ def test_agents_of_the_repository():
 
 
 def test_figure_has_the_agents_that_can_be_compared():
-    seven = dict.fromkeys(cost_figure.COMMON, 10.0)
+    seven = dict.fromkeys(suite_figures.COMMON, 10.0)
     six = {task: 10.0 for task in DEVELOPMENT[2:]}
     agents = [
         agent("ours", ours=True, **seven),
@@ -57,7 +58,14 @@ def test_figure_has_the_agents_that_can_be_compared():
         agent("two tasks short", **six),
         agent("many updates", updates="4", cost=8e6, **{**seven, "ball_in_cup_catch": 500.0}),
     ]
-    (axes,) = cost_figure.draw(agents).axes
+    (axes,) = suite_figures.draw_cost(agents).axes
     assert [text.get_text() for text in axes.texts] == ["ours", "many updates"]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines] == [(2, 10), (8, 10)]
     assert len({line.get_color() for line in axes.lines}) == 2
+
+
+def test_arms_as_curves():
+    arms = {"best": {("walker_run", 12): np.arange(10), ("cheetah_run", 11): np.ones(10)}}
+    first, second = suite_figures.arm_curves(arms)
+    assert first[:3] == ("cheetah_run", "best", "11") and second[:3] == ("walker_run", "best", "12")
+    assert second.x[-1] == 100_000 and second.y[-1] == 9

@@ -1,0 +1,59 @@
+"""Draws figures/cost.png and figures/cost.svg, for docs/results.md: return after 100,000 steps against arithmetic.
+
+python -m analysis.cost_figure
+"""
+
+from pathlib import Path
+
+from analysis import paired_arms
+from analysis.agents_100k import DEVELOPMENT, read_agents
+from analysis.curves import Curve, draw, published_curves
+from analysis.style import COLOURS, GREY, save_figure
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = "results/reference/pytorch_sac_curves.csv"
+COMMON = tuple(task for task in DEVELOPMENT if task != "ball_in_cup_catch")  # every agent with known sizes has these
+
+
+def arm_curves(arms):
+    """The runs of `paired_arms.finished_arms` as a list of Curve, in the order of the tasks."""
+    curves = [
+        Curve(task, arm, str(seed), paired_arms.STEPS, returns)
+        for arm, runs in arms.items()
+        for (task, seed), returns in runs.items()
+    ]
+    return sorted(curves, key=lambda curve: DEVELOPMENT.index(curve.task))
+
+
+def draw_cost(agents):
+    """A point per `Agent` that has known sizes and all of the COMMON tasks, as a Figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    points = [(agent, agent.mean(COMMON, at_least=len(COMMON))) for agent in agents if agent.multiply_adds is not None]
+    points = [(agent, agent.multiply_adds / 1e6, mean) for agent, mean in points if mean is not None]
+    for agent, millions, mean in points:
+        colour = COLOURS[1] if agent.is_ours else COLOURS[0] if agent.at_most_one_update() else GREY
+        axes.plot(millions, mean, "o", color=colour)
+        is_close = [0 < other - mean < 25 and 0.8 < cost / millions < 1.25 for _, cost, other in points]
+        offset = (7, -12) if any(is_close) else (7, 3)  # not over the name of a point right above
+        axes.annotate(agent.name, (millions, mean), offset, textcoords="offset points", color=colour, fontsize=9)
+    axes.set(xscale="log", xlim=(100, 150_000), ylim=(0, 1000))
+    axes.set(xlabel="10^6 multiply-adds of learning per simulator step", ylabel="return after 100,000 simulator steps")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title("Mean of seven DM Control tasks; grey: more than one update per step", fontsize=11)
+    return figure
+
+
+def main():
+    """Write both figures."""
+    curves = arm_curves(paired_arms.finished_arms(ROOT))
+    published = published_curves(str(ROOT / PUBLISHED))
+    save_figure(draw(curves, "mean", "steps", "return", published), str(ROOT / "figures/suite100k"))
+    save_figure(draw_cost(read_agents(ROOT)), str(ROOT / "figures/cost"))
+
+
+if __name__ == "__main__":
+    main()
