@@ -10,6 +10,7 @@ evaluation_file.py  the files of evaluate.py
 factorial.py        main effects of the factorial in results/suite100k_dev
 first_reward.py     log-rank test of results/rare_reward
 paired_arms.py      which arm of results/suite100k_dev becomes the default
+long_prefixes.py    which change of long prefixes is kept, by results/long_prefixes
 agents_100k.py      published agents and those arms; multiply_adds.py: what they cost
 statistics.py       means and intervals
 style.py            how figures are written

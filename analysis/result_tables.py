@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import factorial, paired_arms, threshold_sweep
+from analysis import factorial, long_prefixes, paired_arms, threshold_sweep
 from analysis.agents_100k import DEVELOPMENT, read_agents
 from analysis.curves import numbers, read_rows
 from storage.files import write_atomically
@@ -195,6 +195,22 @@ def factorial_effects():
             ]
         )
     return markdown([f"{len(cells)} runs", "effect ± standard error", *tasks, "enters"], rows)
+
+
+def prefix_changes():
+    """Bias of the values and return, by change of the update, over the runs that have finished."""
+    plain, *changes = long_prefixes.outcomes(ROOT)
+    rows = []
+    for outcome in (plain, *changes):
+        bias = [listed([outcome.mean_bias(value)], digits=2) for value in ("q_1", "q_3", "q_5", "v")]
+        scores = [
+            listed([outcome.scores.get(run) for run in long_prefixes.RUNS if run[0] == task]) for task in TASKS[:2]
+        ]
+        gain = None if outcome is plain else outcome.gain(plain)
+        kept = {None: "-", True: "yes", False: "no"}[None if outcome is plain else outcome.passes(plain)]
+        rows.append([f"`{outcome.name}`", *bias, *scores, f"{gain[0]:.0f} ± {gain[1]:.0f}" if gain else "-", kept])
+    names = ["bias of $Q_1$", "$Q_3$", "$Q_5$", "$V$", *TASKS[:2], "over plain", "passes"]
+    return markdown(["", *names], rows)
 
 
 TABLES = {

@@ -1,0 +1,76 @@
+"""The rule of results/long_prefixes, whose README.md has the protocol: bias of long prefixes, and return.
+
+The table `long_prefixes` of docs/results.md shows what follows from it.
+"""
+
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from analysis.curves import numbers, read_rows
+from analysis.factorial import SCORED
+
+FOLDER = "results/long_prefixes"
+PLAIN, CHANGES = "plain", ("bootstrap_one", "executed", "four_critics")
+RUNS = tuple((task, seed) for task in ("walker_run", "cheetah_run") for seed in (21, 22, 23))
+# CPU time of a step over that of plain; above 1.05 a run is scored at equal time.
+COST = {PLAIN: 1.0, "bootstrap_one": 1.0, "executed": 1.0, "four_critics": 1.0}
+
+
+class Outcome(NamedTuple):
+    """One change, over the runs that have finished with it."""
+
+    name: str
+    bias: dict  # {value: its bias in each run}, of q_1..q_h and v
+    scores: dict  # {(task, seed): score}
+
+    def mean_bias(self, value):
+        """Mean over runs."""
+        return float(np.mean(self.bias[value]))
+
+    def gain(self, plain):
+        """(mean, standard error) of the paired differences of scores; None for fewer than two pairs."""
+        gains = [score - plain.scores[run] for run, score in self.scores.items() if run in plain.scores]
+        return (float(np.mean(gains)), float(np.std(gains, ddof=1) / len(gains) ** 0.5)) if len(gains) > 1 else None
+
+    def passes(self, plain):
+        """Whether the rule keeps it; None before all runs of both have ended."""
+        if not len(self.scores) == len(plain.scores) == len(RUNS):
+            return None
+        mean, error = self.gain(plain)
+        is_halved = abs(self.mean_bias("q_5")) <= abs(plain.mean_bias("q_5")) / 2
+        return is_halved and mean >= -error
+
+
+def score(path, cost):
+    """Mean return at the `SCORED` steps, divided by `cost` if that is above 1.05, linear between evaluations.
+
+    Args:
+        path: eval.csv of a run with an evaluation every 10,000 of 50,000 steps.
+        cost: of a step, relative.
+    """
+    rows = read_rows(path, ("step", "return"))
+    steps = np.array(SCORED) / (cost if cost > 1.05 else 1)
+    return float(np.interp(steps, numbers(path, rows, "step"), numbers(path, rows, "return")).mean())
+
+
+def outcomes(root):
+    """`Outcome` of plain and of each change that has a finished run.
+
+    Args:
+        root: pathlib.Path of the repository.
+    """
+    result = []
+    for name in (PLAIN, *CHANGES):
+        bias, scores = {}, {}
+        for task, seed in RUNS:
+            folder = root / FOLDER / f"{task}-{name}-s{seed}"
+            if not folder.exists():
+                continue
+            for value in json.loads((folder / "bias.json").read_text(encoding="utf-8"))["values"]:
+                bias.setdefault(value["name"], []).append(value["bias"])
+            scores[task, seed] = score(str(folder / "eval.csv"), COST[name])
+        if scores:
+            result.append(Outcome(name, bias, scores))
+    return result
