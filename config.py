@@ -238,11 +238,11 @@ class Config:
     target_entropy: float | None = flag(
         "SAC", None, FINITE,
         "target entropy of the temperature (default: minus the number of action dimensions)", "nats per step")
-    actor_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, actor")
+    actor_lr: float = flag("SAC", 1e-3, POSITIVE, "Adam's learning rate, actor")
     actor_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, actor", nargs=("B1", "B2"))
-    critic_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, critic")
+    critic_lr: float = flag("SAC", 1e-3, POSITIVE, "Adam's learning rate, critic")
     critic_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, critic", nargs=("B1", "B2"))
-    alpha_lr: float = flag("SAC", 3e-4, POSITIVE, "Adam's learning rate, temperature")
+    alpha_lr: float = flag("SAC", 1e-3, POSITIVE, "Adam's learning rate, temperature")
     alpha_betas: tuple = flag("SAC", (0.9, 0.999), BELOW_ONE, "Adam's betas, temperature", nargs=("B1", "B2"))
     confidence_lr: float = flag(
         "SAC", 1e-3, POSITIVE, "Adam's learning rate, confidence head; its betas are the actor's")
@@ -250,10 +250,10 @@ class Config:
         "SAC", 1, POSITIVE_INT, "interval of actor, confidence and temperature updates", "updates")
     critic_target_update_frequency: int = flag("SAC", 1, POSITIVE_INT, "interval of target critic updates", "updates")
     critic_tau: float = flag(
-        "SAC", 0.005, Number(float, 0, 1, open_low=True), "weight of the critic in an update of the target critic")
+        "SAC", 0.01, Number(float, 0, 1, open_low=True), "weight of the critic in an update of the target critic")
 
     normalize_observations: bool = flag(
-        "networks", False, SWITCH,
+        "networks", True, SWITCH,
         "normalise observations by the running mean and variance of all that training has seen, clipped to 10 standard "
         "deviations", before=False)
     hidden_dim: int = flag("networks", 256, HIDDEN_DIM, "units per hidden layer")

@@ -14,5 +14,5 @@ long_prefixes.py    which change of long prefixes is kept, by results/long_prefi
 agents_100k.py      published agents and those arms; multiply_adds.py: what they cost
 statistics.py       means and intervals
 style.py            how figures are written
-scripts, python -m analysis.NAME --help: tensorboard_pages, gusty_halves, result_tables, chunk_figure, suite_figures
+scripts, python -m analysis.NAME: tensorboard_pages, gusty_halves, result_tables, chunk_figure, suite_figures
 """

@@ -6,19 +6,15 @@ import numpy as np
 
 from analysis import multiply_adds, paired_arms
 from analysis.curves import read_rows
-from config import Config
+from analysis.paired_arms import DEVELOPMENT
+from storage.run_dir import read_flags
 
 PUBLISHED = "results/reference/published_100k.csv"
-DEVELOPMENT = (
-    "cheetah_run",
-    "walker_run",
-    "ball_in_cup_catch",
-    "cartpole_swingup_sparse",
-    "quadruped_run",
-    "hopper_stand",
-    "finger_spin",
-    "pendulum_swingup",
-)
+LABELS = {  # of the arms
+    "best": "ours",
+    "normalised": "ours, earlier defaults, normalised",
+    "default": "ours, earlier defaults",
+}
 CHEETAH = (17, 6)  # observation and action size, at which multiply-adds are counted
 
 
@@ -53,12 +49,14 @@ def read_agents(root):
     for (name, updates), returns in published.items():
         cost = multiply_adds.per_step(name, *CHEETAH) if name in multiply_adds.AGENTS else None
         agents.append(Agent(name, False, updates.removesuffix(".0"), cost, returns))
-    ours = Config()
-    cost = multiply_adds.chunked_update(*CHEETAH, ours.chunk_size, ours.hidden_dim, ours.hidden_depth, ours.batch_size)
     for arm, runs in paired_arms.finished_arms(root).items():
         by_task = {}
         for (task, _), returns in runs.items():
             by_task.setdefault(task, []).append(returns[-1])
         means = {task: float(np.mean(returns)) for task, returns in by_task.items()}
-        agents.append(Agent(f"ours, {arm}", True, "1", cost, means))
+        task, seed = next(iter(runs))
+        flags = read_flags(str(root / paired_arms.SUITE / f"{task}-{arm}-s{seed}"))
+        sizes = (flags[name] for name in ("chunk_size", "hidden_dim", "hidden_depth", "batch_size"))
+        cost = flags["updates_per_step"] * multiply_adds.chunked_update(*CHEETAH, *sizes)
+        agents.append(Agent(LABELS[arm], True, f"{flags['updates_per_step']:g}", cost, means))
     return agents

@@ -21,7 +21,8 @@ def time_to_reward(path):
         ValueError: the run has ended before CENSORED steps and without such an episode.
     """
     rows = read_rows(path, ("step", "return"))
-    steps, found = numbers(path, rows, "step"), numbers(path, rows, "return") > FOUND
+    steps = numbers(path, rows, "step")
+    found = (numbers(path, rows, "return") > FOUND) & (steps <= CENSORED)
     if found.any():
         return int(steps[found.argmax()]), True
     if steps[-1] < CENSORED:

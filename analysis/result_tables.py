@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis import factorial, long_prefixes, paired_arms, threshold_sweep
-from analysis.agents_100k import DEVELOPMENT, read_agents
+from analysis.agents_100k import LABELS, read_agents
 from analysis.curves import numbers, read_rows
+from analysis.paired_arms import DEVELOPMENT
 from storage.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,10 +27,10 @@ PLAYED["cheetah_run with pushes"] = [f"results/pushed/s{seed}" for seed in SEEDS
 THRESHOLD = 0.5  # the default
 
 
-def first_evidence(plain, fixed, adaptive):
-    """Return after 50,000 steps; arguments are the names of the columns."""
-    rows = [[task, *(last_returns(task, name) for name in ("plain", "fixed", "adaptive"))] for task in TASKS]
-    return markdown(["", plain, fixed, adaptive], rows)
+def first_evidence():
+    """Return after 50,000 steps."""
+    settings = ("plain", "fixed", "adaptive")
+    return markdown(["", *settings], [[task, *(last_returns(task, name) for name in settings)] for task in TASKS])
 
 
 def replan():
@@ -143,9 +144,12 @@ def defaults():
 
 def suite100k():
     """The runs on the development tasks that have finished, by arm and seed."""
-    arms, seeds, rows = paired_arms.finished_arms(ROOT), (11, 12, 13), []
+    arms, rows = paired_arms.finished_arms(ROOT), []
     for task in DEVELOPMENT:
-        last = [[runs[task, seed][-1] if (task, seed) in runs else None for seed in seeds] for runs in arms.values()]
+        last = [
+            [runs[task, seed][-1] if (task, seed) in runs else None for seed in paired_arms.SEEDS]
+            for runs in arms.values()
+        ]
         rows.append([task, *map(listed, last)])
     return markdown(["", *arms], rows)
 
@@ -158,8 +162,10 @@ def suite_rule():
         wins = {None: "between readings", True: "yes", False: "no"}[result.wins()]
         difference = f"{listed([result.mean])} ± {result.error:.0f}"
         behind = ", ".join(result.behind) or "none"
-        rows.append([f"{new} over {old}", str(result.pairs), difference, listed([result.mean_of_all]), behind, wins])
-    names = ["", "pairs", "after 100,000 steps", "mean of ten evaluations", "tasks far behind", "wins by the rule"]
+        rows.append(
+            [f"{new} over {old}", str(len(result.pairs)), difference, listed([result.mean_of_all]), behind, wins]
+        )
+    names = ["", "pairs", "after 100,000 steps", "mean of ten evaluations", "tasks far behind", "ahead by the rule"]
     return markdown(names, rows)
 
 
@@ -173,10 +179,27 @@ def anchors():
         name = f"**{agent.name}**" if agent.is_ours else agent.name
         cost = "-" if agent.multiply_adds is None else f"{agent.multiply_adds / 1e6:,.0f}"
         by_task = [listed([agent.returns.get(task)]) for task in DEVELOPMENT]
-        number = " (7 tasks)" if len(agent.returns) == 7 else ""
-        rows.append([name, agent.updates, cost, *by_task, listed([agent.mean()]) + number])
+        rows.append([name, agent.updates, cost, *by_task, _mean(agent)])
     names = ["", "updates per step", "10^6 multiply-adds per step", *DEVELOPMENT, "mean"]
     return markdown(names, rows)
+
+
+def _mean(agent):
+    return listed([agent.mean()]) + (" (7 tasks)" if len(agent.returns) == 7 else "")
+
+
+def beside_published():
+    """Each seed of an arm on the development tasks, beside the means of a few published agents."""
+    shown, arm = ("DR.Q", "SimBa UTD2", "SAC(256,MLP)", "BRO UTD10"), "best"
+    agents = {agent.name: agent for agent in read_agents(ROOT)}
+    runs, ours, rows = paired_arms.finished_arms(ROOT)[arm], agents[LABELS[arm]], []
+    for task in DEVELOPMENT:
+        seeds = [returns[-1] for (name, _), returns in sorted(runs.items()) if name == task]
+        rows.append([task, listed(seeds), *(listed([agents[name].returns.get(task)]) for name in shown)])
+    columns = [ours, *(agents[name] for name in shown)]
+    rows.append(["mean", *map(_mean, columns)])
+    rows.append(["updates per step", *(agent.updates for agent in columns)])
+    return markdown(["", "this package", *shown], rows)
 
 
 def factorial_effects():
@@ -197,7 +220,7 @@ def factorial_effects():
     return markdown([f"{len(cells)} runs", "effect ± standard error", *tasks, "enters"], rows)
 
 
-def prefix_changes():
+def long_prefixes_rule():
     """Bias of the values and return, by change of the update, over the runs that have finished."""
     plain, *changes = long_prefixes.outcomes(ROOT)
     rows = []
@@ -214,10 +237,7 @@ def prefix_changes():
 
 
 TABLES = {
-    "first_evidence": lambda: first_evidence("plain", "fixed", "adaptive"),
-    "first_evidence_flags": lambda: first_evidence(
-        "plain SAC (`--chunk_size 1`)", "fixed chunks (`--confidence_threshold 0`)", "adaptive chunks (default)"
-    ),
+    "first_evidence": first_evidence,
     "replan": replan,
     "known_truth": known_truth,
     "sweep_at_default": sweep_at_default,
@@ -229,6 +249,7 @@ TABLES = {
     "suite_rule": suite_rule,
     "factorial_effects": factorial_effects,
     "anchors": anchors,
+    "beside_published": beside_published,
 }
 
 

@@ -1,13 +1,14 @@
-"""Draws figures/cost.png and figures/cost.svg, for docs/results.md: return after 100,000 steps against arithmetic.
+"""Draws figures/suite100k and figures/cost, as .png and .svg: the development tasks, for docs/results.md.
 
-python -m analysis.cost_figure
+python -m analysis.suite_figures
 """
 
 from pathlib import Path
 
 from analysis import paired_arms
-from analysis.agents_100k import DEVELOPMENT, read_agents
+from analysis.agents_100k import read_agents
 from analysis.curves import Curve, draw, published_curves
+from analysis.paired_arms import DEVELOPMENT
 from analysis.style import COLOURS, GREY, save_figure
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -86,8 +86,9 @@ def agent_and_buffer(width, *, h, layer_norm, reference, compile):
     from replay_buffer import ReplayBuffer
 
     torch.set_num_threads(1)
-    flags = f"--env none --chunk_size {h} --hidden_dim {width} --{'' if layer_norm else 'no-'}critic_layer_norm".split()
-    agent = SACAgent(OBS, ACTIONS, parse_train_args(flags)[0], "cpu")
+    flags = f"--env none --chunk_size {h} --hidden_dim {width} --{'' if layer_norm else 'no-'}critic_layer_norm"
+    flags += " --no-normalize_observations"  # the other packages leave that to the environment
+    agent = SACAgent(OBS, ACTIONS, parse_train_args(flags.split())[0], "cpu")
     if not reference:
         fast_path.install(agent, 1 if compile else None, "onednn" if onednn.is_faster() else "torch")
     buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", np.random.default_rng(0))

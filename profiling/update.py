@@ -1,5 +1,7 @@
 """Where the time of one update of the default agent goes, eager and compiled: `python -m profiling.update`.
 
+Observations are not normalised.
+
 Operations by PyTorch's profiler, which itself costs about a microsecond per operation. Sampling and whole updates are
 CPU time without it; what the operations leave of an update is Python and dispatch, and in compiled code the matrix
 products, which C++ calls past the profiler. One thread.

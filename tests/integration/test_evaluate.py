@@ -189,7 +189,7 @@ def another_task(run):
 
 def another_size(run):
     policy = torch.load(run / "policy.pt", weights_only=True)
-    policy["actor"] = {name: weight[..., :1] for name, weight in policy["actor"].items()}
+    policy["actor"] = {name: weight[..., :1] if weight.dim() else weight for name, weight in policy["actor"].items()}
     torch.save(policy, run / "policy.pt")
 
 

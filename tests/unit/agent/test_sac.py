@@ -12,9 +12,10 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 from replay_buffer import Batch, OpenLoopStates
 
 O, A, B = 4, 2, 16
-LR, TAU = 3e-4, 0.005
-# Not the defaults: a rate that the update does not read is noticed. test_normalizer.py is about normalisation.
-RATES = f"--actor_lr {LR} --critic_lr {LR} --alpha_lr {LR} --critic_tau {TAU} --no-normalize_observations".split()
+ACTOR_LR, CRITIC_LR, ALPHA_LR, CONFIDENCE_LR, TAU = 2e-4, 3e-4, 4e-4, 5e-4, 0.005
+# None is a default and no two are equal, so a rate that is not read, or another's, is noticed.
+RATES = f"--actor_lr {ACTOR_LR} --critic_lr {CRITIC_LR} --alpha_lr {ALPHA_LR} --confidence_lr {CONFIDENCE_LR}".split()
+PLAIN = [*RATES, "--critic_tau", str(TAU), "--no-normalize_observations"]
 
 
 def make_batch(h, discount=0.99, seed=0):
@@ -49,7 +50,7 @@ def draws(agent):
 
 
 def assert_same(parameters, module):
-    """Equal up to part of one step: where a gradient is at rounding level, Adam still moves by up to LR."""
+    """Equal up to part of one step: where a gradient is at rounding level, Adam still moves by up to its rate."""
     for name, p in module.named_parameters():
         expected = parameters[name].detach()
         torch.testing.assert_close(p.detach(), expected, rtol=1e-4, atol=5e-5, msg=lambda m, n=name: f"{n}: {m}")
@@ -80,11 +81,14 @@ def plain_policy(actor, obs):
 def test_chunk_size_1_is_plain_sac(make_agent, layer_norm):
     """100 updates of a one-step SAC written without any chunk: the same parameters, number for number."""
     layer_norm_flag = "--critic_layer_norm" if layer_norm else "--no-critic_layer_norm"
-    agent = make_agent(O, A, "--chunk_size", "1", layer_norm_flag, *RATES)
+    agent = make_agent(O, A, "--chunk_size", "1", layer_norm_flag, *PLAIN)
     actor, critic = clone_parameters(agent.actor), clone_parameters(agent.critic)
     target = {name: p.detach().clone() for name, p in critic.items()}
     log_alpha = torch.tensor(math.log(0.1), requires_grad=True)
-    optimizers = [torch.optim.Adam(p, LR) for p in (actor.values(), critic.values(), [log_alpha])]
+    optimizers = [
+        torch.optim.Adam(p, lr)
+        for p, lr in ((actor.values(), ACTOR_LR), (critic.values(), CRITIC_LR), ([log_alpha], ALPHA_LR))
+    ]
     generator = draws(agent)
 
     def sample(obs):
@@ -160,7 +164,7 @@ H, GAMMA, ALPHA, MARGIN = 3, 0.9, 0.1, 1.0
 def update(request, make_agent):
     """One update at h = 3: the agent after it, its parameters before, and all that went into it."""
     flags = f"--chunk_size {H} --discount {GAMMA} --init_temperature {ALPHA} --confidence_margin {MARGIN}"
-    agent = make_agent(O, A, *flags.split(), "--confidence_threshold", str(request.param), *RATES)
+    agent = make_agent(O, A, *flags.split(), "--confidence_threshold", str(request.param), *PLAIN)
     with torch.no_grad():  # otherwise all confidences are equal
         agent.actor.confidence.layers[1].weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
     generator, batch = draws(agent), make_batch(H, GAMMA)
@@ -201,7 +205,7 @@ def test_critic_update_equals_the_formulas(update):
             q = looped_q(critic, c, batch.obs[b], batch.actions[b], int(batch.prefix_length[b]))
             loss = loss + (q - y[b]) ** 2 / B
     assert update.metrics["critic_loss"].item() == pytest.approx(loss.item(), rel=1e-5)
-    optimizer = torch.optim.Adam(critic.values(), LR)
+    optimizer = torch.optim.Adam(critic.values(), CRITIC_LR)
     loss.backward()
     optimizer.step()
     assert_same(critic, update.agent.critic)
@@ -277,7 +281,7 @@ def test_actor_update_equals_the_formulas(update):
     assert update.metrics["actor_loss"].item() == pytest.approx(actor_loss.item(), rel=1e-4)
     head = [actor[name] for name in actor if name.startswith("confidence.")]
     others = [actor[name] for name in actor if not name.startswith("confidence.")]
-    optimizer = torch.optim.Adam([{"params": others}, {"params": head, "lr": 1e-3}], LR)
+    optimizer = torch.optim.Adam([{"params": others}, {"params": head, "lr": CONFIDENCE_LR}], ACTOR_LR)
     (actor_loss + confidence_loss).backward()
     optimizer.step()
     assert_same(actor, update.agent.actor)
@@ -286,7 +290,7 @@ def test_actor_update_equals_the_formulas(update):
 def test_temperature_update_equals_the_formulas(update):
     _, entropy = looped_actor_loss(update)
     log_alpha = torch.tensor(math.log(ALPHA), requires_grad=True)
-    optimizer = torch.optim.Adam([log_alpha], LR)
+    optimizer = torch.optim.Adam([log_alpha], ALPHA_LR)
     loss = log_alpha.exp() * (entropy - -A)
     assert update.metrics["entropy"].item() == pytest.approx(entropy.item(), rel=1e-5)
     assert update.metrics["alpha_loss"].item() == pytest.approx(loss.item(), rel=1e-5)

@@ -20,6 +20,7 @@ def test_time_of_the_first_episode_above_100(tmp_path):
 
 def test_a_run_without_reward_is_censored(tmp_path):
     assert time_to_reward(write(tmp_path, [0] * 100)) == (100_000, False)
+    assert time_to_reward(write(tmp_path, [*[0] * 100, 900])) == (100_000, False)
 
 
 def test_an_unfinished_run_is_refused(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis import paired_arms
-from analysis.paired_arms import Difference, difference
+from analysis.paired_arms import DEVELOPMENT, Difference, difference
 
 ROWS = "step,return\n" + "".join(f"{step},{step / 1000}\n" for step in range(10_000, 110_000, 10_000))
 
@@ -23,7 +23,8 @@ def test_difference_by_hand():
     }
     old = {("a", 11): returns(9.0), ("a", 12): returns(17.0), ("b", 11): returns(4.0), ("d", 11): returns(0)}
     result = difference(new, old)  # of 1, 3 and 2
-    assert (result.mean, result.pairs, result.behind) == (2, 3, [])
+    assert (result.mean, result.behind) == (2, [])
+    assert result.pairs == {("a", 11), ("a", 12), ("b", 11)}
     assert result.error == pytest.approx(1 / 3**0.5)
     assert result.mean_of_all == pytest.approx((1 + 3 + 90 + 2) / 30)
 
@@ -35,22 +36,29 @@ def test_a_task_is_behind_only_when_all_its_seeds_are():
 
 
 @pytest.mark.parametrize(
-    "pairs, mean, behind, wins",
+    "seeds, mean, behind, wins",
     [
-        (24, 10.1, [], True),
-        (24, 10.0, [], False),
-        (24, 10.1, ["a"], False),
-        (16, 20.1, [], True),
-        (16, 19.9, [], False),
-        (8, 20.1, [], True),
-        (8, 20.1, ["a"], False),
-        (8, -30.0, [], False),
-        (9, 90.0, [], None),
-        (23, 90.0, [], None),
+        ([11, 12, 13], 10.1, [], True),
+        ([11, 12, 13], 10.0, [], False),
+        ([11, 12, 13], 10.1, ["a"], False),
+        ([11, 12], 20.1, [], True),
+        ([11, 12], 19.9, [], False),
+        ([11], 20.1, [], True),
+        ([11], 20.1, ["a"], False),
+        ([11], -30.0, [], False),
+        ([12], 90.0, [], None),
     ],
 )
-def test_rule(pairs, mean, behind, wins):
+def test_rule(seeds, mean, behind, wins):
+    pairs = {(task, seed) for task in DEVELOPMENT for seed in seeds}
     assert Difference(mean, 10.0, 0.0, pairs, behind).wins() is wins
+
+
+def test_there_is_no_reading_before_every_task_has_the_seed():
+    pairs = {(task, 11) for task in DEVELOPMENT}
+    for missing in DEVELOPMENT:
+        assert Difference(90.0, 10.0, 0.0, pairs - {(missing, 11)}, []).wins() is None
+        assert Difference(90.0, 10.0, 0.0, pairs - {(missing, 11)} | {(missing, 12)}, []).wins() is None
 
 
 def test_one_pair_has_no_error():

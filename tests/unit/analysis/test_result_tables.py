@@ -34,7 +34,7 @@ def test_a_row_against_its_files():
         assert row["step"] == "50000"
         last.append(float(row["return"]))
     expected = ", ".join(f"{value:.0f}" for value in last)
-    table = result_tables.first_evidence("plain", "fixed", "adaptive")
+    table = result_tables.first_evidence()
     assert table.splitlines()[3].split(" | ")[2] == expected
 
 
