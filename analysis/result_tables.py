@@ -247,6 +247,7 @@ TABLES = {
     "defaults": defaults,
     "suite100k": suite100k,
     "suite_rule": suite_rule,
+    "long_prefixes_rule": long_prefixes_rule,
     "factorial_effects": factorial_effects,
     "anchors": anchors,
     "beside_published": beside_published,
