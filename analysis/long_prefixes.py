@@ -14,8 +14,8 @@ from analysis.factorial import SCORED
 FOLDER = "results/long_prefixes"
 PLAIN, CHANGES = "plain", ("bootstrap_one", "executed", "four_critics")
 RUNS = tuple((task, seed) for task in ("walker_run", "cheetah_run") for seed in (21, 22, 23))
-# CPU time of a step over that of plain, measured for four_critics (README.md there); above 1.05 a run is scored at equal
-# time. The operations of the others are those of plain.
+# CPU time of a step over that of plain, measured for four_critics (README.md there); above 1.05 a run is scored at
+# equal time. The operations of the others are those of plain.
 COST = {PLAIN: 1.0, "bootstrap_one": 1.0, "executed": 1.0, "four_critics": 1.5}
 
 
