@@ -66,7 +66,8 @@ def curves_figure(args):
         curves += [run_curve(source, args.x, args.y)] if os.path.isdir(source) else csv_curves(source, args.x, args.y)
     if len({curve[:3] for curve in curves}) < len(curves):
         raise UsageError("two curves have the same task, setting and seed; give each setting its own --experiment")
-    references, levels = published_curves(args.reference) if args.reference else [], {}
+    references = published_curves(args.reference) if args.reference else []
+    levels = {}
     if args.levels:
         rows = read_rows(args.levels, ("env", "return"))
         levels = dict(zip((row["env"] for row in rows), numbers(args.levels, rows, "return"), strict=True))

@@ -50,10 +50,7 @@ def read_agents(root):
         cost = multiply_adds.per_step(name, *CHEETAH) if name in multiply_adds.AGENTS else None
         agents.append(Agent(name, False, updates.removesuffix(".0"), cost, returns))
     for arm, runs in paired_arms.finished_arms(root).items():
-        by_task = {}
-        for (task, _), returns in runs.items():
-            by_task.setdefault(task, []).append(returns[-1])
-        means = {task: float(np.mean(returns)) for task, returns in by_task.items()}
+        means = {task: float(np.mean(returns)) for task, returns in paired_arms.last_by_task(runs).items()}
         task, seed = next(iter(runs))
         flags = read_flags(str(root / paired_arms.SUITE / f"{task}-{arm}-s{seed}"))
         sizes = (flags[name] for name in ("chunk_size", "hidden_dim", "hidden_depth", "batch_size"))

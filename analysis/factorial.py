@@ -59,17 +59,21 @@ def finished_cells(root):
     return cells
 
 
-def score(path):
+def score(path, cost=1.0):
     """Mean return of the evaluations after the `SCORED` steps.
 
+    Args:
+        path: eval.csv of a run.
+        cost: relative time of a step; the steps are divided by it, and returns are linear between evaluations.
+
     Raises:
-        ValueError: one is missing.
+        ValueError: one of the evaluations after the `SCORED` steps is missing.
     """
     rows = read_rows(path, ("step", "return"))
-    is_scored = np.isin(numbers(path, rows, "step"), SCORED)
-    if is_scored.sum() != len(SCORED):
+    steps, returns = numbers(path, rows, "step"), numbers(path, rows, "return")
+    if np.isin(steps, SCORED).sum() != len(SCORED):
         raise ValueError(f"{path} lacks an evaluation of {SCORED}")
-    return numbers(path, rows, "return")[is_scored].mean()
+    return np.interp(np.array(SCORED) / cost, steps, returns).mean()
 
 
 def effects(cells):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.curves import numbers, read_rows
-from analysis.factorial import SCORED
+from analysis import factorial
+from analysis.statistics import standard_error
 
 FOLDER = "results/long_prefixes"
 PLAIN, CHANGES = "plain", ("bootstrap_one", "executed", "four_critics")
@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
     def gain(self, plain):
         """(mean, standard error) of the paired differences of scores; None for fewer than two pairs."""
         gains = [score - plain.scores[run] for run, score in self.scores.items() if run in plain.scores]
-        return (float(np.mean(gains)), float(np.std(gains, ddof=1) / len(gains) ** 0.5)) if len(gains) > 1 else None
+        return (float(np.mean(gains)), standard_error(gains)) if len(gains) > 1 else None
 
     def passes(self, plain):
         """Whether the rule keeps it; None before all runs of both have ended."""
@@ -45,15 +45,8 @@ class Outcome(NamedTuple):
 
 
 def score(path, cost):
-    """Mean return at the `SCORED` steps, divided by `cost` if that is above 1.05, linear between evaluations.
-
-    Args:
-        path: eval.csv of a run with an evaluation every 10,000 of 50,000 steps.
-        cost: of a step, relative.
-    """
-    rows = read_rows(path, ("step", "return"))
-    steps = np.array(SCORED) / (cost if cost > 1.05 else 1)
-    return float(np.interp(steps, numbers(path, rows, "step"), numbers(path, rows, "return")).mean())
+    """`factorial.score` at equal time if a step costs more than 1.05 times one of plain."""
+    return float(factorial.score(path, cost if cost > 1.05 else 1))
 
 
 def outcomes(root):

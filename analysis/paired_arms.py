@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.curves import numbers, read_rows
+from analysis.statistics import standard_error
 
 SUITE = "results/suite100k_dev"
 DEVELOPMENT = (
@@ -65,6 +66,14 @@ def finished_arms(root):
     return dict(sorted(arms.items()))
 
 
+def last_by_task(runs):
+    """What {(task, seed): (10,)} holds after 100,000 steps: {task: list over seeds}."""
+    result = {}
+    for (task, _), values in runs.items():
+        result.setdefault(task, []).append(values[-1])
+    return result
+
+
 def difference(new, old):
     """`Difference` of two arms.
 
@@ -74,13 +83,9 @@ def difference(new, old):
     Raises:
         ValueError: fewer than two pairs.
     """
-    pairs = {key: new[key] - old[key] for key in new if key in old}
-    if len(pairs) < 2:
+    gains = {run: new[run] - old[run] for run in new if run in old}
+    if len(gains) < 2:
         raise ValueError("a standard error needs two pairs")
-    gains = np.array(list(pairs.values()))  # (pairs, 10)
-    by_task = {}
-    for (task, _), gain in pairs.items():
-        by_task.setdefault(task, []).append(gain[-1])
-    behind = [task for task, last in by_task.items() if max(last) < -FAR_BEHIND]
-    last = gains[:, -1]
-    return Difference(last.mean(), last.std(ddof=1) / len(last) ** 0.5, gains.mean(), set(pairs), behind)
+    behind = [task for task, last in last_by_task(gains).items() if max(last) < -FAR_BEHIND]
+    values = np.array(list(gains.values()))  # (pairs, 10)
+    return Difference(values[:, -1].mean(), standard_error(values[:, -1]), values.mean(), set(gains), behind)

@@ -192,11 +192,10 @@ def beside_published():
     """Each seed of an arm on the development tasks, beside the means of a few published agents."""
     shown, arm = ("DR.Q", "SimBa UTD2", "SAC(256,MLP)", "BRO UTD10"), "best"
     agents = {agent.name: agent for agent in read_agents(ROOT)}
-    runs, ours, rows = paired_arms.finished_arms(ROOT)[arm], agents[LABELS[arm]], []
+    seeds, rows = paired_arms.last_by_task(paired_arms.finished_arms(ROOT)[arm]), []
     for task in DEVELOPMENT:
-        seeds = [returns[-1] for (name, _), returns in sorted(runs.items()) if name == task]
-        rows.append([task, listed(seeds), *(listed([agents[name].returns.get(task)]) for name in shown)])
-    columns = [ours, *(agents[name] for name in shown)]
+        rows.append([task, listed(seeds.get(task, [])), *(listed([agents[name].returns.get(task)]) for name in shown)])
+    columns = [agents[name] for name in (LABELS[arm], *shown)]
     rows.append(["mean", *map(_mean, columns)])
     rows.append(["updates per step", *(agent.updates for agent in columns)])
     return markdown(["", "this package", *shown], rows)
@@ -225,13 +224,13 @@ def long_prefixes_rule():
     plain, *changes = long_prefixes.outcomes(ROOT)
     rows = []
     for outcome in (plain, *changes):
+        gain, passes = (None, None) if outcome is plain else (outcome.gain(plain), outcome.passes(plain))
         bias = [listed([outcome.mean_bias(value)], digits=2) for value in ("q_1", "q_3", "q_5", "v")]
         scores = [
             listed([outcome.scores.get(run) for run in long_prefixes.RUNS if run[0] == task]) for task in TASKS[:2]
         ]
-        gain = None if outcome is plain else outcome.gain(plain)
-        kept = {None: "-", True: "yes", False: "no"}[None if outcome is plain else outcome.passes(plain)]
-        rows.append([f"`{outcome.name}`", *bias, *scores, f"{gain[0]:.0f} ± {gain[1]:.0f}" if gain else "-", kept])
+        over_plain = f"{gain[0]:.0f} ± {gain[1]:.0f}" if gain else "-"
+        rows.append([f"`{outcome.name}`", *bias, *scores, over_plain, {None: "-", True: "yes", False: "no"}[passes]])
     names = ["bias of $Q_1$", "$Q_3$", "$Q_5$", "$V$", *TASKS[:2], "over plain", "passes"]
     return markdown(["", *names], rows)
 

@@ -28,6 +28,11 @@ def interquartile_mean(values, axis=0):
 STATISTICS = {"mean": np.mean, "iqm": interquartile_mean}
 
 
+def standard_error(values):
+    """Standard error of the mean of two or more values."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
 def mean_interval(values):
     """Mean of episodes, pairs or paired gains, with a 95% interval; the same numbers for the same values.
 
@@ -45,7 +50,7 @@ def mean_interval(values):
         return mean, float(low), float(high)
     from scipy.stats import t
 
-    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    half = float(t.ppf(0.975, n - 1)) * standard_error(values)
     return mean, mean - half, mean + half
 
 
