@@ -17,14 +17,14 @@ from rollout import play
 ROOT = Path(__file__).parent.parent.parent
 FLAGS = (
     "--env Gusty-v0 --windows committed --discount 0.9 --hidden_dim 64 --batch_size 64 "
-    "--num_seed_steps 500 --num_train_steps 6000 --num_eval_episodes 1 --no-save_video --no-log_save_tb"
+    "--num_seed_steps 500 --num_train_steps 4000 --num_eval_episodes 1 --no-save_video --no-log_save_tb"
 ).split()
 
 
 def test_confidences_are_lower_where_a_gust_can_come(tmp_path, make_agent):
     """Two seeds; only phases count from which all planned steps lie in the same half of the turn.
 
-    c_5 is left out: where gusts keep plans short, prefixes of all 5 actions are too rare to be valued in 6,000 steps.
+    c_5 is left out: where gusts keep plans short, prefixes of all 5 actions are too rare to be valued in 4,000 steps.
     """
     command = [sys.executable, str(ROOT / "train.py"), *FLAGS]
     quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL}
