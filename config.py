@@ -215,10 +215,6 @@ class Config:
         "chunking", 1.0, NON_NEGATIVE,
         "factor of delta, the loss against replanning that still counts as none: delta = confidence_margin * "
         "max(disagreement of the critics, alpha A / 2), A the number of action dimensions")
-    long_prefixes: str = flag(
-        "chunking", "plain", Choice("plain", "bootstrap_one", "executed", "four_critics"),
-        "candidates against the bias of long prefixes: bootstrap by Q_1; the actor's prefixes are those that would be "
-        "executed, with probability 0.9; minimum over four critics for prefixes longer than 1", before="plain")
     windows: str = flag(
         "chunking", "any", Choice("any", "committed"),
         "replayed windows: any consecutive executed actions (valid for deterministic dynamics), or only actions of "

@@ -21,6 +21,8 @@ from agent.critic import Critic
 from agent.normalizer import ObservationNormalizer
 from utils import torch_generator
 
+EXECUTED_SHARE = 0.9  # probability that the actor's prefix is one that would be executed
+
 
 class SACAgent:
     """Actor, twin prefix critics and temperature, with one optimizer per loss.
@@ -49,8 +51,7 @@ class SACAgent:
         # critics take normalised ones.
         is_normalized = config.normalize_observations
         self.actor.normalizer = ObservationNormalizer(obs_size, self.device) if is_normalized else nn.Identity()
-        num_critics = 4 if config.long_prefixes == "four_critics" else 2
-        self.critic = Critic(*sizes, config.critic_layer_norm, num_critics).to(self.device)
+        self.critic = Critic(*sizes, config.critic_layer_norm).to(self.device)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         log_alpha = torch.tensor(config.init_temperature, device=self.device).log()
         self.log_alpha = nn.Parameter(log_alpha, requires_grad=config.learnable_temperature)
@@ -220,11 +221,9 @@ class SACAgent:
         k is the executed length at s. obs (B, O), noise (B, h, A) -> (B,), in units of return.
         """
         actions, log_prob, logits = self.actor.sample(obs, noise)
-        k = executed_length(self._confidences(logits), self.config.confidence_threshold)
-        if self.config.long_prefixes == "bootstrap_one":
-            k = torch.ones_like(k)
+        k = self._executed_length(logits)
         entropy_cost = self.alpha * self._prefix_sum(self.discounts * log_prob, k)
-        return self._minimum(self.critic_target(obs, actions, k), k) - entropy_cost
+        return self.critic_target(obs, actions, k).min(0).values - entropy_cost
 
     def actor_loss(self, obs, actions, log_prob, prefix_length):
         """alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j}), a ~ pi(s), mean (section 4.2).
@@ -240,7 +239,7 @@ class SACAgent:
         q = self.critic(obs, actions, prefix_length)  # (C, B)
         alpha = self.alpha
         entropy_cost = alpha * self._prefix_sum(self.discounts * log_prob, prefix_length)
-        loss = (entropy_cost - self._minimum(q, prefix_length)).mean()
+        loss = (entropy_cost - q.min(0).values).mean()
         entropy = self._entropy(log_prob.detach(), prefix_length)
         return loss, {"actor_loss": loss.detach(), "entropy": entropy, "alpha": alpha}
 
@@ -370,32 +369,31 @@ class SACAgent:
         shape = (len(reached.obs), self.action_size)
         return torch.randn(shape, generator=self.update_generator, device=self.device)
 
-    def _minimum(self, q, prefix_length):
-        """The pessimistic value of prefixes: Q (C, B), prefix_length (B,) -> (B,)."""
-        if self.config.long_prefixes == "four_critics":
-            return torch.where(prefix_length == 1, q[:2].min(0).values, q.min(0).values)
-        return q.min(0).values
-
     def _prefix_draw(self, batch_size):
-        """j, uniform in 1..h, (B,); with `--long_prefixes executed` also numbers uniform in [0, 1), (B,)."""
-        j = self._random_prefix_length(batch_size)
-        if self.config.long_prefixes != "executed":
-            return j
-        return j, torch.rand(batch_size, generator=self.update_generator, device=self.device)
+        """Uniform in [0, 1), (2, B); None for h = 1, whose only prefix has one action."""
+        if self.chunk_size == 1:
+            return None
+        return torch.rand((2, batch_size), generator=self.update_generator, device=self.device)
 
     def _actor_prefix_length(self, prefix_draw, logits):
-        """j of the actor, (B,): as drawn, or with probability 0.9 uniform in 1..k, the executed length."""
-        if self.config.long_prefixes != "executed":
-            return prefix_draw
-        j, share = prefix_draw  # (B,), (B,)
-        k = executed_length(self._confidences(logits), self.config.confidence_threshold)  # (B,)
-        return torch.where(share < 0.9, 1 + (share / 0.9 * k).long().clamp(max=k - 1), j)
+        """j of the actor and temperature losses, (B,): uniform in 1..k, at times in 1..h; k is the executed length.
 
-    def _random_prefix_length(self, batch_size):
-        """j, uniform in 1..h, (B,)."""
+        Longer prefixes are seldom executed, and the critics value them too high.
+
+        Args:
+            prefix_draw: see `_prefix_draw`.
+            logits: of the chunks' confidences, (B, h - 1).
+        """
+        k = self._executed_length(logits)  # (B,)
         if self.chunk_size == 1:
-            return torch.ones(batch_size, dtype=torch.long, device=self.device)
-        return torch.randint(1, self.chunk_size + 1, (batch_size,), generator=self.update_generator, device=self.device)
+            return k
+        which, where = prefix_draw  # (B,), (B,)
+        longest = torch.where(which < EXECUTED_SHARE, k, self.chunk_size)  # (B,)
+        return 1 + (where * longest).long()  # the product stays below longest also when rounded
+
+    def _executed_length(self, logits):
+        """Logits (B, h - 1) of a chunk's confidences -> k, (B,)."""
+        return executed_length(self._confidences(logits), self.config.confidence_threshold)
 
     def _confidences(self, logits):
         """Logits (B, h - 1) -> confidences (B, h). The first action is always executed, so c_1 = 1."""

@@ -12,6 +12,7 @@ from storage.run_dir import read_flags
 PUBLISHED = "results/reference/published_100k.csv"
 LABELS = {  # of the arms
     "best": "ours",
+    "executed": "ours, executed prefixes",
     "normalised": "ours, earlier defaults, normalised",
     "default": "ours, earlier defaults",
 }
