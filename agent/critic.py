@@ -15,17 +15,14 @@ class Critic(nn.Module):
         obs_size, action_size, chunk_size: O, A, h.
         hidden_dim, hidden_depth: units per hidden layer, number of hidden layers.
         layer_norm: whether hidden layers have a LayerNorm.
-        num_critics: C.
     """
 
-    def __init__(self, obs_size, action_size, chunk_size, hidden_dim, hidden_depth, layer_norm=True, num_critics=2):
+    def __init__(self, obs_size, action_size, chunk_size, hidden_dim, hidden_depth, layer_norm=True):
         super().__init__()
         self.chunk_size = chunk_size
         one_hot_size = chunk_size if chunk_size > 1 else 0
         input_size = obs_size + chunk_size * action_size + one_hot_size
-        self.critics = nn.ModuleList(
-            MLP(input_size, hidden_dim, hidden_depth, 1, layer_norm) for _ in range(num_critics)
-        )
+        self.critics = nn.ModuleList(MLP(input_size, hidden_dim, hidden_depth, 1, layer_norm) for _ in range(2))
 
     def forward(self, obs, actions, prefix_length):
         """obs (B, O), actions (B, h, A), prefix_length (B,) -> Q (C, B)."""

@@ -21,7 +21,7 @@ from agent.critic import Critic
 from agent.normalizer import ObservationNormalizer
 from utils import torch_generator
 
-EXECUTED_SHARE = 0.9  # probability that the actor's prefix is one that would be executed
+EXECUTED_SHARE = 0.9  # probability that the actor's j is drawn from 1..k, not from 1..h
 
 
 class SACAgent:
@@ -376,9 +376,9 @@ class SACAgent:
         return torch.rand((2, batch_size), generator=self.update_generator, device=self.device)
 
     def _actor_prefix_length(self, prefix_draw, logits):
-        """j of the actor and temperature losses, (B,): uniform in 1..k, at times in 1..h; k is the executed length.
+        """j of the actor and temperature losses, (B,): uniform in 1..k or, with probability 0.1, in 1..h.
 
-        Longer prefixes are seldom executed, and the critics value them too high.
+        k is the executed length. Values are then nearer to realised returns (docs/results.md, "Long prefixes").
 
         Args:
             prefix_draw: see `_prefix_draw`.

@@ -218,15 +218,18 @@ def test_critic_update_equals_the_formulas(update):
 
 def looped_actor_loss(update):
     """The actor's loss and the entropy per executed step."""
-    loss, entropy = 0, 0
+    loss, entropy, drawn_from = 0, 0, set()
     for b in range(B):
         obs, (which, where) = update.batch.obs[b], update.prefix_draw[:, b]
         actions, log_prob, logits = looped_sample(update.agent, update.actor, obs, update.actor_noise[b])
         longest = looped_executed_length(update, logits) if which < 0.9 else H
+        drawn_from.add((longest, bool(which < 0.9)))
         n = next(n for n in range(1, H + 1) if where < n / longest)
         q = torch.minimum(*(looped_q(update.critic_after, c, update.batch.obs[b], actions, n) for c in (0, 1)))
         loss = loss + (ALPHA * sum(GAMMA**i * log_prob[i] for i in range(n)) - q) / B
         entropy = entropy - sum(log_prob[:n]).detach() / n / B
+    lengths = {0.0: {3}, 1.0: {1}}.get(update.threshold, {1, 2, 3})
+    assert drawn_from == {(H, False)} | {(k, True) for k in lengths}
     return loss, entropy
 
 
@@ -314,11 +317,15 @@ def test_prefixes_of_the_actor(make_agent):
     for length, probability in enumerate([0.47, 0.47, 0.02, 0.02, 0.02], start=1):
         error = math.sqrt(probability * (1 - probability) / 4000)
         assert abs((lengths == length).float().mean() - probability) < 4 * error
-    largest = torch.full((2, 1), 1 - 2**-24)  # that torch.rand gives
-    assert all(
-        make_agent(O, A, "--chunk_size", str(h))._actor_prefix_length(largest, torch.ones(1, h - 1)) == h
-        for h in range(1, 65)
-    )
+
+
+@pytest.mark.parametrize("which", [0.0, 0.95])
+def test_the_largest_draw_gives_the_longest_prefix(make_agent, which):
+    """Of plans that are executed as a whole; the product with the length could round up to it."""
+    draw = torch.tensor([[which], [1 - 2**-24]])  # the largest number below 1
+    for h in range(2, 65):
+        agent = make_agent(O, A, "--chunk_size", str(h), hidden_dim=1)
+        assert agent._actor_prefix_length(draw, torch.ones(1, h - 1)).tolist() == [h], h
 
 
 def test_confidence_loss_does_not_touch_the_policy(make_agent):
