@@ -49,6 +49,11 @@ def score(path, cost):
     return float(factorial.score(path, cost if cost > 1.05 else 1))
 
 
+def read_biases(path):
+    """{value: its bias} of a bias.json of evaluate.py, a pathlib.Path: of q_1..q_h and v, in units of return."""
+    return {value["name"]: value["bias"] for value in json.loads(path.read_text(encoding="utf-8"))["values"]}
+
+
 def outcomes(root):
     """`Outcome` of plain and of each change that has a finished run.
 
@@ -62,8 +67,8 @@ def outcomes(root):
             folder = root / FOLDER / f"{task}-{name}-s{seed}"
             if not folder.exists():
                 continue
-            for value in json.loads((folder / "bias.json").read_text(encoding="utf-8"))["values"]:
-                bias.setdefault(value["name"], []).append(value["bias"])
+            for value, number in read_biases(folder / "bias.json").items():
+                bias.setdefault(value, []).append(number)
             scores[task, seed] = score(str(folder / "eval.csv"), COST[name])
         if scores:
             result.append(Outcome(name, bias, scores))

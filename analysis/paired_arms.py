@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.curves import numbers, read_rows
+from analysis.long_prefixes import read_biases
 from analysis.statistics import standard_error
 
 SUITE = "results/suite100k_dev"
@@ -56,14 +57,29 @@ def finished_arms(root):
         ValueError: a run lacks an evaluation.
     """
     arms = {}
-    for folder in sorted((root / SUITE).glob("*-s*")):
-        task, arm, seed = re.fullmatch(r"(\w+)-(\w+)-s(\d+)", folder.name).groups()
+    for arm, run, folder in _folders(root):
         path = str(folder / "eval.csv")
         rows = read_rows(path, ("step", "return"))
         if not np.array_equal(numbers(path, rows, "step"), STEPS):
             raise ValueError(f"{path} needs evaluations after each 10,000 of 100,000 steps")
-        arms.setdefault(arm, {})[task, int(seed)] = numbers(path, rows, "return")
+        arms.setdefault(arm, {})[run] = numbers(path, rows, "return")
     return dict(sorted(arms.items()))
+
+
+def measured_biases(root):
+    """Absolute bias of Q_5 of each run that has a bias.json: {arm: {(task, seed): units of return}}."""
+    arms = {}
+    for arm, run, folder in _folders(root):
+        if (folder / "bias.json").exists():
+            arms.setdefault(arm, {})[run] = abs(read_biases(folder / "bias.json")["q_5"])
+    return arms
+
+
+def _folders(root):
+    """(arm, (task, seed), path) of each finished run."""
+    for folder in sorted((root / SUITE).glob("*-s*")):
+        task, arm, seed = re.fullmatch(r"(\w+)-(\w+)-s(\d+)", folder.name).groups()
+        yield arm, (task, int(seed)), folder
 
 
 def last_by_task(runs):
@@ -89,3 +105,9 @@ def difference(new, old):
     behind = [task for task, last in last_by_task(gains).items() if max(last) < -FAR_BEHIND]
     values = np.array(list(gains.values()))  # (pairs, 10)
     return Difference(values[:, -1].mean(), standard_error(values[:, -1]), values.mean(), set(gains), behind)
+
+
+def bias_difference(new, old):
+    """(mean, standard error) of paired differences of {(task, seed): absolute bias}; None for fewer than two pairs."""
+    gains = [new[run] - old[run] for run in new if run in old]
+    return (float(np.mean(gains)), standard_error(gains)) if len(gains) > 1 else None

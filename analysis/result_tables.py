@@ -156,21 +156,26 @@ def suite100k():
 
 def suite_rule():
     """What the rule of the development tasks says about each arm so far."""
-    arms, rows = paired_arms.finished_arms(ROOT), []
-    for new, old in (("normalised", "default"), ("best", "normalised"), ("best", "default"), ("best", "executed")):
-        pairs = set(arms[new]) & set(arms.get(old, ()))
-        if len(pairs) < 2:
-            rows.append([f"{new} over {old}", str(len(pairs)), "-", "-", "-", "-"])
+    arms, biases, rows = paired_arms.finished_arms(ROOT), paired_arms.measured_biases(ROOT), []
+    comparisons = (("normalised", "default"), ("best", "normalised"), ("best", "default"))
+    for new, old in (*comparisons, ("best", "executed"), ("executed", "best")):
+        if len(set(arms.get(new, ())) & set(arms.get(old, ()))) < 2:
             continue
         result = paired_arms.difference(arms[new], arms[old])
-        wins = {None: "between readings", True: "yes", False: "no"}[result.wins()]
-        difference = f"{listed([result.mean])} ± {result.error:.0f}"
-        behind = ", ".join(result.behind) or "none"
+        bias = paired_arms.bias_difference(biases.get(new, {}), biases.get(old, {}))
         rows.append(
-            [f"{new} over {old}", str(len(result.pairs)), difference, listed([result.mean_of_all]), behind, wins]
+            [
+                f"{new} over {old}",
+                str(len(result.pairs)),
+                f"{listed([result.mean])} ± {result.error:.0f}",
+                listed([result.mean_of_all]),
+                f"{bias[0]:.2f} ± {bias[1]:.2f}" if bias else "-",
+                ", ".join(result.behind) or "none",
+                {None: "between readings", True: "yes", False: "no"}[result.wins()],
+            ]
         )
-    names = ["", "pairs", "after 100,000 steps", "mean of ten evaluations", "tasks far behind", "ahead by the rule"]
-    return markdown(names, rows)
+    names = ["", "pairs", "after 100,000 steps", "mean of ten evaluations", "bias of $Q_5$", "tasks far behind"]
+    return markdown([*names, "ahead by the rule"], rows)
 
 
 def anchors():

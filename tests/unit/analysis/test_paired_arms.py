@@ -1,5 +1,7 @@
 """Paired differences: hand-computed, and the rule at each reading."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,16 @@ def test_files(tmp_path):
     arms = paired_arms.finished_arms(tmp_path)
     assert list(arms) == ["best", "default"] and list(arms["default"]) == [("hopper_stand", 12)]
     assert (arms["best"]["cheetah_run", 11] == np.arange(10, 110, 10)).all()
+    assert paired_arms.measured_biases(tmp_path) == {}
+    values = [{"name": name, "bias": bias} for name, bias in (("q_1", 1.0), ("q_5", -2.5), ("v", 3.0))]
+    (folder / "bias.json").write_text(json.dumps({"values": values}))
+    assert paired_arms.measured_biases(tmp_path) == {"default": {("hopper_stand", 12): 2.5}}
     (folder / "eval.csv").write_text(ROWS.replace("100000,100.0\n", ""))
     with pytest.raises(ValueError, match="eval.csv needs evaluations"):
         paired_arms.finished_arms(tmp_path)
+
+
+def test_biases_are_paired():
+    new, old = {("a", 11): 1.0, ("a", 12): 2.0, ("b", 11): 9.0}, {("a", 11): 3.0, ("a", 12): 2.0, ("c", 11): 0.0}
+    assert paired_arms.bias_difference(new, old) == pytest.approx((-1, 1))
+    assert paired_arms.bias_difference({("a", 11): 1.0}, old) is None
