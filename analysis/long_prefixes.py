@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis import factorial
-from analysis.statistics import standard_error
+from analysis.statistics import paired_difference
 
 FOLDER = "results/long_prefixes"
 PLAIN, CHANGES = "plain", ("bootstrap_one", "executed", "four_critics")
@@ -32,8 +32,7 @@ class Outcome(NamedTuple):
 
     def gain(self, plain):
         """(mean, standard error) of the paired differences of scores; None for fewer than two pairs."""
-        gains = [score - plain.scores[run] for run, score in self.scores.items() if run in plain.scores]
-        return (float(np.mean(gains)), standard_error(gains)) if len(gains) > 1 else None
+        return paired_difference(self.scores, plain.scores)
 
     def passes(self, plain):
         """Whether the rule keeps it; None before all runs of both have ended."""

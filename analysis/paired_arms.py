@@ -105,9 +105,3 @@ def difference(new, old):
     behind = [task for task, last in last_by_task(gains).items() if max(last) < -FAR_BEHIND]
     values = np.array(list(gains.values()))  # (pairs, 10)
     return Difference(values[:, -1].mean(), standard_error(values[:, -1]), values.mean(), set(gains), behind)
-
-
-def bias_difference(new, old):
-    """(mean, standard error) of paired differences of {(task, seed): absolute bias}; None for fewer than two pairs."""
-    gains = [new[run] - old[run] for run in new if run in old]
-    return (float(np.mean(gains)), standard_error(gains)) if len(gains) > 1 else None

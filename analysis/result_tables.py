@@ -15,6 +15,7 @@ from analysis import factorial, long_prefixes, paired_arms, threshold_sweep
 from analysis.agents_100k import LABELS, read_agents
 from analysis.curves import numbers, read_rows
 from analysis.paired_arms import DEVELOPMENT
+from analysis.statistics import paired_difference
 from storage.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -162,7 +163,7 @@ def suite_rule():
         if len(set(arms.get(new, ())) & set(arms.get(old, ()))) < 2:
             continue
         result = paired_arms.difference(arms[new], arms[old])
-        bias = paired_arms.bias_difference(biases.get(new, {}), biases.get(old, {}))
+        bias = paired_difference(biases.get(new, {}), biases.get(old, {}))
         rows.append(
             [
                 f"{new} over {old}",

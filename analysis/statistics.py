@@ -33,6 +33,12 @@ def standard_error(values):
     return float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
+def paired_difference(new, old):
+    """(mean, standard error) of the differences of {pair: value} over common pairs; None for fewer than two."""
+    gains = [value - old[pair] for pair, value in new.items() if pair in old]
+    return (float(np.mean(gains)), standard_error(gains)) if len(gains) > 1 else None
+
+
 def mean_interval(values):
     """Mean of episodes, pairs or paired gains, with a 95% interval; the same numbers for the same values.
 

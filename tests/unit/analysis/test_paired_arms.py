@@ -7,6 +7,7 @@ import pytest
 
 from analysis import paired_arms
 from analysis.paired_arms import DEVELOPMENT, Difference, difference
+from analysis.statistics import paired_difference
 
 ROWS = "step,return\n" + "".join(f"{step},{step / 1000}\n" for step in range(10_000, 110_000, 10_000))
 
@@ -87,5 +88,5 @@ def test_files(tmp_path):
 
 def test_biases_are_paired():
     new, old = {("a", 11): 1.0, ("a", 12): 2.0, ("b", 11): 9.0}, {("a", 11): 3.0, ("a", 12): 2.0, ("c", 11): 0.0}
-    assert paired_arms.bias_difference(new, old) == pytest.approx((-1, 1))
-    assert paired_arms.bias_difference({("a", 11): 1.0}, old) is None
+    assert paired_difference(new, old) == pytest.approx((-1, 1))
+    assert paired_difference({("a", 11): 1.0}, old) is None
