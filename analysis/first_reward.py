@@ -1,13 +1,34 @@
-"""When runs find reward: the log-rank test of results/rare_reward, whose README.md has the protocol."""
+"""When runs find reward: the log-rank test of results/rare_reward, whose README.md has the protocol.
+
+The table `first_reward` of docs/results.md shows what follows from it.
+"""
 
 import math
 
 import numpy as np
 
+from analysis import paired_arms
 from analysis.curves import numbers, read_rows
 
+FOLDER = "results/rare_reward"
+TASKS = ("pendulum_swingup", "hopper_stand", "cartpole_swingup_sparse")
+BASELINES = {"best": "normalised", "cool": "executed", "raw": "executed"}  # of each idea
 FOUND = 100  # return of a training episode
 CENSORED = 100_000  # steps
+
+
+def found_times(root):
+    """`time_to_reward` of each finished run on TASKS: {arm: {(task, seed): (step, found)}}.
+
+    Args:
+        root: pathlib.Path of the repository.
+    """
+    arms = {}
+    for suite in (paired_arms.SUITE, FOLDER):
+        for arm, (task, seed), folder in paired_arms.finished_runs(root / suite):
+            if task in TASKS:
+                arms.setdefault(arm, {})[task, seed] = time_to_reward(str(folder / "train.csv"))
+    return arms
 
 
 def time_to_reward(path):
@@ -37,14 +58,11 @@ def log_rank(strata):
         strata: list of (first, second), each a list of (time, found): one pair of groups per stratum.
 
     Returns:
-        (z, p): z above 0 if the first group's events come sooner; p is two-sided.
-
-    Raises:
-        ValueError: no event tells the groups apart.
+        (z, p): z above 0 if the first group's events come sooner; p is two-sided. None if no event tells them apart.
     """
     excess = variance = 0.0
     for first, second in strata:
-        times, found = np.array([*first, *second], float).T  # (N,), (N,)
+        times, found = np.array([*first, *second], float).reshape(-1, 2).T  # (N,), (N,); N may be 0
         is_first = np.arange(len(times)) < len(first)
         for time in np.unique(times[found == 1]):
             at_risk, events = times >= time, (times == time) & (found == 1)
@@ -54,6 +72,16 @@ def log_rank(strata):
             if n > 1:
                 variance += d * share * (1 - share) * (n - d) / (n - 1)
     if variance == 0:
-        raise ValueError("no event tells the two groups apart")
+        return None
     z = excess / math.sqrt(variance)
     return z, math.erfc(abs(z) / math.sqrt(2))
+
+
+def sooner(idea, baseline):
+    """`log_rank` of the runs that two arms have with the same task and seed, stratified by task.
+
+    Args:
+        idea, baseline: {(task, seed): (step, found)}.
+    """
+    runs = [run for run in idea if run in baseline]
+    return log_rank([[[arm[run] for run in runs if run[0] == task] for arm in (idea, baseline)] for task in TASKS])

@@ -57,7 +57,7 @@ def finished_arms(root):
         ValueError: a run lacks an evaluation.
     """
     arms = {}
-    for arm, run, folder in _folders(root):
+    for arm, run, folder in finished_runs(root / SUITE):
         path = str(folder / "eval.csv")
         rows = read_rows(path, ("step", "return"))
         if not np.array_equal(numbers(path, rows, "step"), STEPS):
@@ -69,17 +69,17 @@ def finished_arms(root):
 def measured_biases(root):
     """Absolute bias of Q_5 of each run that has a bias.json: {arm: {(task, seed): units of return}}."""
     arms = {}
-    for arm, run, folder in _folders(root):
+    for arm, run, folder in finished_runs(root / SUITE):
         if (folder / "bias.json").exists():
             arms.setdefault(arm, {})[run] = abs(read_biases(folder / "bias.json")["q_5"])
     return arms
 
 
-def _folders(root):
-    """(arm, (task, seed), path) of each finished run."""
-    for folder in sorted((root / SUITE).glob("*-s*")):
-        task, arm, seed = re.fullmatch(r"(\w+)-(\w+)-s(\d+)", folder.name).groups()
-        yield arm, (task, int(seed)), folder
+def finished_runs(folder):
+    """(arm, (task, seed), pathlib.Path) of each run in a folder that has one folder per finished run."""
+    for path in sorted(folder.glob("*-s*")):
+        task, arm, seed = re.fullmatch(r"(\w+)-(\w+)-s(\d+)", path.name).groups()
+        yield arm, (task, int(seed)), path
 
 
 def last_by_task(runs):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import factorial, long_prefixes, paired_arms, threshold_sweep
+from analysis import factorial, first_reward, long_prefixes, paired_arms, threshold_sweep
 from analysis.agents_100k import LABELS, read_agents
 from analysis.curves import numbers, read_rows
 from analysis.paired_arms import DEVELOPMENT
@@ -179,6 +179,23 @@ def suite_rule():
     return markdown([*names, "ahead by the rule"], rows)
 
 
+def first_reward_times():
+    """When runs first find reward where it is rare, in thousands of steps, and the test of each idea."""
+    arms, ideas, rows = first_reward.found_times(ROOT), first_reward.BASELINES, []
+    for arm in ("default", *dict.fromkeys([*ideas.values(), *ideas])):
+        runs = arms.get(arm, {})
+        times = [[runs[run] for run in sorted(runs) if run[0] == task] for task in first_reward.TASKS]
+        test = first_reward.sooner(runs, arms.get(ideas[arm], {})) if arm in ideas else None
+        result = [ideas[arm], f"{test[0]:.1f}", p_value(test[1])] if test else ["-"] * 3
+        if runs:
+            rows.append([arm, *map(_thousands, times), *result])
+    return markdown(["", *first_reward.TASKS, "sooner than", "$z$", "$p$"], rows)
+
+
+def _thousands(times):
+    return ", ".join(f"{step / 1000:.0f}" if found else "never" for step, found in times) or "-"
+
+
 def anchors():
     """Published agents and our arms on the development tasks: mean return after 100,000 steps.
 
@@ -256,6 +273,7 @@ TABLES = {
     "defaults": defaults,
     "suite100k": suite100k,
     "suite_rule": suite_rule,
+    "first_reward": first_reward_times,
     "long_prefixes_rule": long_prefixes_rule,
     "factorial_effects": factorial_effects,
     "anchors": anchors,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import CensoredData, logrank
 
+from analysis import first_reward
 from analysis.first_reward import log_rank, time_to_reward
 
 
@@ -54,6 +55,40 @@ def test_strata_add_up(groups):
     assert log_rank([groups, groups[::-1]])[0] == pytest.approx(0)
 
 
-def test_groups_without_events_are_refused():
-    with pytest.raises(ValueError, match="no event"):
-        log_rank([([(100_000, False)], [(100_000, False)])])
+def test_groups_without_events_cannot_be_compared():
+    assert log_rank([([(100_000, False)], [(100_000, False)])]) is None
+
+
+def test_only_runs_of_both_arms_are_compared(groups):
+    idea, baseline = ({("hopper_stand", i): time for i, time in enumerate(group)} for group in groups)
+    expected = log_rank([groups])
+    others = {("pendulum_swingup", 1): (1, True), ("hopper_stand", 99): (1, True)}
+    assert first_reward.sooner({**idea, **others}, baseline) == pytest.approx(expected)
+    assert first_reward.sooner(idea, {**baseline, **others}) == pytest.approx(expected)
+    assert first_reward.sooner(idea, {}) is None
+
+
+def test_tasks_are_strata(groups):
+    later = [[(time + 100_000, found) for time, found in group] for group in groups]
+    arms = [
+        {(task, i): time for task, group in zip(first_reward.TASKS, each, strict=False) for i, time in enumerate(group)}
+        for each in zip(groups, later, strict=True)
+    ]
+    assert first_reward.sooner(*arms) == pytest.approx(log_rank([groups, later]))
+    assert first_reward.sooner(*arms) != pytest.approx(
+        log_rank([[[*a, *b] for a, b in zip(groups, later, strict=True)]])
+    )
+
+
+def test_runs_of_both_folders(tmp_path):
+    for folder, step in (
+        (f"{first_reward.FOLDER}/hopper_stand-raw-s31", 3000),
+        ("results/suite100k_dev/hopper_stand-executed-s11", 7000),
+        ("results/suite100k_dev/walker_run-executed-s11", 7000),
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "train.csv").write_text(f"step,return\n{step},101\n")
+    assert first_reward.found_times(tmp_path) == {
+        "raw": {("hopper_stand", 31): (3000, True)},
+        "executed": {("hopper_stand", 11): (7000, True)},
+    }
