@@ -216,16 +216,18 @@ def _mean(agent):
 
 
 def beside_published():
-    """Each seed of an arm on the development tasks, beside the means of a few published agents."""
-    shown, arm = ("DR.Q", "SimBa UTD2", "SAC(256,MLP)", "BRO UTD10"), "best"
+    """Each seed of two arms on the development tasks, beside the means of a few published agents."""
+    arms, shown = ("executed", "best"), ("DR.Q", "SimBa UTD2", "SAC(256,MLP)", "BRO UTD10")
     agents = {agent.name: agent for agent in read_agents(ROOT)}
-    seeds, rows = paired_arms.last_by_task(paired_arms.finished_arms(ROOT)[arm]), []
+    finished, rows = paired_arms.finished_arms(ROOT), []
+    seeds = [paired_arms.last_by_task(finished[arm]) for arm in arms]
     for task in DEVELOPMENT:
-        rows.append([task, listed(seeds.get(task, [])), *(listed([agents[name].returns.get(task)]) for name in shown)])
-    columns = [agents[name] for name in (LABELS[arm], *shown)]
+        ours = [listed(by_task.get(task, [])) for by_task in seeds]
+        rows.append([task, *ours, *(listed([agents[name].returns.get(task)]) for name in shown)])
+    columns = [agents[name] for name in (*(LABELS[arm] for arm in arms), *shown)]
     rows.append(["mean", *map(_mean, columns)])
     rows.append(["updates per step", *(agent.updates for agent in columns)])
-    return markdown(["", "this package", *shown], rows)
+    return markdown(["", *(LABELS[arm] for arm in arms), *shown], rows)
 
 
 def factorial_effects():

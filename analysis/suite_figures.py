@@ -30,7 +30,7 @@ def draw_cost(agents):
     """A point per `Agent` that has known sizes and all of the COMMON tasks, as a Figure."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     points = [(agent, agent.mean(COMMON, at_least=len(COMMON))) for agent in agents if agent.multiply_adds is not None]
     points = [(agent, agent.multiply_adds / 1e6, mean) for agent, mean in points if mean is not None]
