@@ -378,7 +378,7 @@ class SACAgent:
     def _actor_prefix_length(self, prefix_draw, logits):
         """j of the actor and temperature losses, (B,): uniform in 1..k or, with probability 0.1, in 1..h.
 
-        k is the executed length. Values are then nearer to realised returns (docs/results.md, "Long prefixes").
+        k is the executed length. Why: docs/results.md, "Long prefixes".
 
         Args:
             prefix_draw: see `_prefix_draw`.

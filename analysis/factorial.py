@@ -1,6 +1,6 @@
 """Main effects of the factorial of results/suite100k_dev, whose README.md has the design and the rule.
 
-The table `factorial` of docs/results.md shows them.
+The table `factorial_effects` of docs/results.md shows them.
 """
 
 import csv

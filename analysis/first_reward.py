@@ -12,7 +12,9 @@ from analysis.curves import numbers, read_rows
 
 FOLDER = "results/rare_reward"
 TASKS = ("pendulum_swingup", "hopper_stand", "cartpole_swingup_sparse")
-BASELINES = {"best": "normalised", "cool": "executed", "raw": "executed"}  # of each idea
+FIRST_SEEDS = (11, 12, 13)
+SEEDS = (*FIRST_SEEDS, *range(31, 38))
+IDEAS = {"best": ("normalised", FIRST_SEEDS), "cool": ("executed", SEEDS), "raw": ("executed", SEEDS)}  # against, seeds
 FOUND = 100  # return of a training episode
 CENSORED = 100_000  # steps
 
@@ -62,7 +64,7 @@ def log_rank(strata):
     """
     excess = variance = 0.0
     for first, second in strata:
-        times, found = np.array([*first, *second], float).reshape(-1, 2).T  # (N,), (N,); N may be 0
+        times, found = np.array([*first, *second], float).T  # (N,), (N,)
         is_first = np.arange(len(times)) < len(first)
         for time in np.unique(times[found == 1]):
             at_risk, events = times >= time, (times == time) & (found == 1)
@@ -77,11 +79,15 @@ def log_rank(strata):
     return z, math.erfc(abs(z) / math.sqrt(2))
 
 
-def sooner(idea, baseline):
-    """`log_rank` of the runs that two arms have with the same task and seed, stratified by task.
+def sooner(arms, idea):
+    """`log_rank` of an arm of IDEAS and its baseline, stratified by task; None before all their runs have ended.
 
     Args:
-        idea, baseline: {(task, seed): (step, found)}.
+        arms: as of `found_times`.
+        idea: a name in IDEAS.
     """
-    runs = [run for run in idea if run in baseline]
-    return log_rank([[[arm[run] for run in runs if run[0] == task] for arm in (idea, baseline)] for task in TASKS])
+    baseline, seeds = IDEAS[idea]
+    pair = arms.get(idea, {}), arms.get(baseline, {})
+    if not all((task, seed) in runs for runs in pair for task in TASKS for seed in seeds):
+        return None
+    return log_rank([[[runs[task, seed] for seed in seeds] for runs in pair] for task in TASKS])

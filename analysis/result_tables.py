@@ -158,19 +158,20 @@ def suite100k():
 def suite_rule():
     """What the rule of the development tasks says about each arm so far."""
     arms, biases, rows = paired_arms.finished_arms(ROOT), paired_arms.measured_biases(ROOT), []
-    comparisons = (("normalised", "default"), ("best", "normalised"), ("best", "default"))
-    for new, old in (*comparisons, ("best", "executed"), ("executed", "best")):
+    order = "normalised default, best normalised, best default, best executed, executed best, executed default"
+    for new, old in map(str.split, order.split(", ")):
         if len(set(arms.get(new, ())) & set(arms.get(old, ()))) < 2:
             continue
         result = paired_arms.difference(arms[new], arms[old])
         bias = paired_difference(biases.get(new, {}), biases.get(old, {}))
+        num_biases = len(set(biases.get(new, ())) & set(biases.get(old, ())))
         rows.append(
             [
                 f"{new} over {old}",
                 str(len(result.pairs)),
                 f"{listed([result.mean])} ± {result.error:.0f}",
                 listed([result.mean_of_all]),
-                f"{bias[0]:.2f} ± {bias[1]:.2f}" if bias else "-",
+                f"{bias[0]:.2f} ± {bias[1]:.2f} ({num_biases} pairs)" if bias else "-",
                 ", ".join(result.behind) or "none",
                 {None: "between readings", True: "yes", False: "no"}[result.wins()],
             ]
@@ -181,14 +182,16 @@ def suite_rule():
 
 def first_reward_times():
     """When runs first find reward where it is rare, in thousands of steps, and the test of each idea."""
-    arms, ideas, rows = first_reward.found_times(ROOT), first_reward.BASELINES, []
-    for arm in ("default", *dict.fromkeys([*ideas.values(), *ideas])):
-        runs = arms.get(arm, {})
-        times = [[runs[run] for run in sorted(runs) if run[0] == task] for task in first_reward.TASKS]
-        test = first_reward.sooner(runs, arms.get(ideas[arm], {})) if arm in ideas else None
-        result = [ideas[arm], f"{test[0]:.1f}", p_value(test[1])] if test else ["-"] * 3
-        if runs:
-            rows.append([arm, *map(_thousands, times), *result])
+    arms, rows = first_reward.found_times(ROOT), []
+    for arm in ("default", "normalised", "best", "executed", "cool", "raw"):
+        if arm not in arms:
+            continue
+        times = [[arms[arm][run] for run in sorted(arms[arm]) if run[0] == task] for task in first_reward.TASKS]
+        is_idea = arm in first_reward.IDEAS
+        test = first_reward.sooner(arms, arm) if is_idea else None
+        against = first_reward.IDEAS[arm][0] if is_idea else "-"
+        result = [f"{test[0]:.1f}", p_value(test[1])] if test else ["-", "-"]
+        rows.append([arm, *map(_thousands, times), against, *result])
     return markdown(["", *first_reward.TASKS, "sooner than", "$z$", "$p$"], rows)
 
 

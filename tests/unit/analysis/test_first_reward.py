@@ -59,25 +59,32 @@ def test_groups_without_events_cannot_be_compared():
     assert log_rank([([(100_000, False)], [(100_000, False)])]) is None
 
 
-def test_only_runs_of_both_arms_are_compared(groups):
-    idea, baseline = ({("hopper_stand", i): time for i, time in enumerate(group)} for group in groups)
-    expected = log_rank([groups])
-    others = {("pendulum_swingup", 1): (1, True), ("hopper_stand", 99): (1, True)}
-    assert first_reward.sooner({**idea, **others}, baseline) == pytest.approx(expected)
-    assert first_reward.sooner(idea, {**baseline, **others}) == pytest.approx(expected)
-    assert first_reward.sooner(idea, {}) is None
+@pytest.fixture
+def arms():
+    """Random times of all runs of `raw` and its baseline."""
+    rng = np.random.default_rng(0)
+    times = rng.integers(10_000, 150_000, (2, len(first_reward.TASKS), len(first_reward.SEEDS)))
+    runs = [(task, seed) for task in first_reward.TASKS for seed in first_reward.SEEDS]
+    found = [[(int(time), time < 100_000) for time in group] for group in times.reshape(2, -1)]
+    return {arm: dict(zip(runs, group, strict=True)) for arm, group in zip(("raw", "executed"), found, strict=True)}
 
 
-def test_tasks_are_strata(groups):
-    later = [[(time + 100_000, found) for time, found in group] for group in groups]
-    arms = [
-        {(task, i): time for task, group in zip(first_reward.TASKS, each, strict=False) for i, time in enumerate(group)}
-        for each in zip(groups, later, strict=True)
+def test_tasks_are_strata(arms):
+    by_task = [
+        [[runs[task, seed] for seed in first_reward.SEEDS] for runs in (arms["raw"], arms["executed"])]
+        for task in first_reward.TASKS
     ]
-    assert first_reward.sooner(*arms) == pytest.approx(log_rank([groups, later]))
-    assert first_reward.sooner(*arms) != pytest.approx(
-        log_rank([[[*a, *b] for a, b in zip(groups, later, strict=True)]])
-    )
+    assert first_reward.sooner(arms, "raw") == pytest.approx(log_rank(by_task))
+    together = log_rank([[sum(group, []) for group in zip(*by_task, strict=True)]])
+    assert first_reward.sooner(arms, "raw") != pytest.approx(together)
+
+
+def test_there_is_no_test_before_all_runs_have_ended(arms):
+    assert first_reward.sooner(arms, "cool") is None
+    for arm in arms:
+        for run in arms[arm]:
+            rest = {other: time for other, time in arms[arm].items() if other != run}
+            assert first_reward.sooner({**arms, arm: rest}, "raw") is None
 
 
 def test_runs_of_both_folders(tmp_path):
