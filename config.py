@@ -207,7 +207,7 @@ class Config:
     action_repeat: int = flag(
         "environment", 1, POSITIVE_INT, "control steps per action; together they count as one step")
 
-    chunk_size: int = flag("chunking", 5, POSITIVE_INT, "h: actions per plan; 1 is plain SAC")
+    chunk_size: int = flag("chunking", 5, POSITIVE_INT, "h: actions per plan; 1 is SAC")
     confidence_threshold: float = flag(
         "chunking", 0.5, FRACTION,
         "a plan ends before the first action whose confidence is below this; 0 executes whole plans")

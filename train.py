@@ -2,7 +2,7 @@
 
 python train.py --env cheetah_run                               adaptive chunks, at most 5 actions
 python train.py --env cheetah_run --confidence_threshold 0      fixed chunks of 5 actions (Q-chunking)
-python train.py --env cheetah_run --chunk_size 1                plain SAC
+python train.py --env cheetah_run --chunk_size 1                SAC, one action per plan
 python train.py --resume exp/RUN                                continue an interrupted run
 tensorboard --logdir exp
 """
@@ -109,7 +109,7 @@ class Workspace:
         self.commit_rng = numpy_generator(cfg.seed, "commit")
         commit_rule = epsilon_commit(by_confidence(cfg.confidence_threshold), cfg.commit_epsilon, self.commit_rng)
         self.executor = ChunkExecutor(self.plan, commit_rule)
-        self.pink_noise = None  # plain SAC explores with independent noise
+        self.pink_noise = None  # with one action per plan noise is independent
         if cfg.chunk_size > 1:
             rng = numpy_generator(cfg.seed, "exploration")
             self.pink_noise = PinkNoise(max_episode_steps(self.env), cfg.chunk_size, self.action_size, rng)
@@ -231,14 +231,16 @@ class Workspace:
         action = self.executor(self.obs)
         where = f"step {self.step}"
         next_obs, reward, terminated, truncated, info = checked_step(self.env, action, where)
-        self.agent.observe(next_obs)
+        diverged = info.get("diverged", False)
+        if not diverged:  # else it is the last observation again
+            self.agent.observe(next_obs)
         steps_left = self.executor.steps_left
         self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, steps_left, self.is_planned)
         self.obs = next_obs
         self.episode_return += reward
         self.episode_length += 1
         self.episode_over = terminated or truncated
-        if info.get("diverged"):
+        if diverged:
             self.logger.print(f"step {self.step}: the simulation diverged, which ended the episode")
 
     def plan(self, obs):

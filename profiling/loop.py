@@ -1,4 +1,4 @@
-"""Time of each part of a training step: act, environment, add, sample, update, log.
+"""Time of each part of a training step: act, environment, observe, add, sample, update, log.
 
 Runs train.py's own loop with a stopwatch around each part. Seed steps, updates before compilation, evaluations and
 videos are excluded.
@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 SEED_STEPS, WARM_UP, STEPS = 1000, 1100, 3000
-PARTS = ("act", "environment", "add", "sample", "update", "log")
+PARTS = ("act", "environment", "observe", "add", "sample", "update", "log")
 
 
 class MethodTimes:
@@ -54,6 +54,7 @@ def timed_methods():
         (ChunkExecutor, "__call__", "act"),
         (DMControlEnv, "step", "environment"),
         (DMControlEnv, "reset", "environment"),
+        (SACAgent, "observe", "observe"),
         (ReplayBuffer, "add", "add"),
         (ReplayBuffer, "sample", "sample"),
         (SACAgent, "update", "update"),
@@ -115,9 +116,9 @@ def main():
     print(f"\nmicroseconds per step {' '.join(flags)}\n{'':14}" + "".join(f"{part:>12}" for part in (*PARTS, "other")))
     for task, parts in record.items():
         print(f"{task:14}" + "".join(f"{value:12.0f}" for value in parts.values()))
-        overhead = sum(parts[part] for part in ("act", "add", "sample", "log"))
+        overhead = sum(parts[part] for part in ("act", "observe", "add", "sample", "log"))
         share = overhead / (sum(parts.values()) - parts["environment"])
-        print(f"{'':14}act + add + sample + log: {share:.1%} of a step without the environment")
+        print(f"{'':14}act + observe + add + sample + log: {share:.1%} of a step without the environment")
     if args.output:
         Path(args.output).parent.mkdir(parents=True, exist_ok=True)
         Path(args.output).write_text(json.dumps(record, indent=2) + "\n")

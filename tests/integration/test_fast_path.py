@@ -38,12 +38,12 @@ def compiled_calls(monkeypatch):
 
 
 @pytest.mark.parametrize("compile, kernel", [(False, "torch"), (True, "torch"), (True, "onednn")])
-@pytest.mark.parametrize("h", [1, 5])
+@pytest.mark.parametrize("h, normalize", [(1, "--no-normalize_observations"), (5, "--normalize_observations")])
 def test_100_fast_updates_equal_the_references(
-    make_agent, make_batches, assert_same_networks, compiled_calls, h, compile, kernel
+    make_agent, make_batches, assert_same_networks, compiled_calls, h, normalize, compile, kernel
 ):
     skip_without_compiler(compile)
-    reference, fast, untrained = (make_agent(4, 2, "--chunk_size", str(h)) for _ in range(3))
+    reference, fast, untrained = (make_agent(4, 2, "--chunk_size", str(h), normalize) for _ in range(3))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "training with")  # nothing was given up
         fast_path.install(fast, COMPILE_FROM if compile else None, kernel)
@@ -75,6 +75,11 @@ def test_compiled_code_sees_what_changes_between_updates(make_agent, make_batche
     assert_same_networks(fast, reference, untrained)
 
 
+def observe_and_update(agent, batch):
+    agent.observe(batch.obs[0].numpy() * 3 + 1)
+    agent.update(batch)
+
+
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("stopped_at", [4, 10, 15])
 def test_a_resumed_agent_goes_on_bit_for_bit(make_agent, make_batches, compiled_calls, compile, stopped_at):
@@ -85,14 +90,14 @@ def test_a_resumed_agent_goes_on_bit_for_bit(make_agent, make_batches, compiled_
     whole, first, second = (make_agent(4, 2, "--chunk_size", "3") for _ in range(3))
     fast_path.install(whole, compile_from), fast_path.install(first, compile_from)
     for batch in batches:
-        whole.update(batch)
+        observe_and_update(whole, batch)
     for batch in batches[:stopped_at]:
-        first.update(batch)
+        observe_and_update(first, batch)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     fast_path.install(second, compile_from)
     compiled_calls.clear()
     for batch in batches[stopped_at:]:
-        second.update(batch)
+        observe_and_update(second, batch)
     assert len(compiled_calls) == (21 - max(COMPILE_FROM, stopped_at + 1) if compile else 0)
     assert torch.equal(second.log_alpha, whole.log_alpha)
     for name in ("actor", "critic", "critic_target"):

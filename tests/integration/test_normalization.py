@@ -57,6 +57,21 @@ def test_each_observation_of_training_is_counted_once(workspace):
     torch.testing.assert_close(found["m2"] / 58, observations.var(unbiased=False).expand(3))
     saved = torch.load(f"{run.run_dir}/policy.pt", weights_only=True)["actor"]
     assert all(torch.equal(saved[f"normalizer.{name}"], buffer) for name, buffer in found.items())
+    # Normalised at use: what is stored is as the environment gave it.
+    stored = torch.from_numpy(run.buffer.rows[: run.buffer.size, :3]).double()
+    assert torch.equal(stored, observations[:, None].expand(-1, 3))
+
+
+def test_the_last_observation_is_not_counted_again_when_the_simulation_diverges(workspace, monkeypatch):
+    run, step = workspace(*SCRIPTED), train.checked_step
+
+    def diverging_step(env, action, where):
+        result = step(env, action, where)
+        return (run.obs, 0.0, True, False, {"diverged": True}) if where == "step 3" else result
+
+    monkeypatch.setattr(train, "checked_step", diverging_step)
+    assert run.train() == 0
+    assert statistics(run)["count"] == 50 - 1 + run.episode
 
 
 def test_a_resumed_run_is_the_undisturbed_one(workspace, tmp_path):
