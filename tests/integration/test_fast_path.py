@@ -137,10 +137,10 @@ def test_hyperparameters_are_the_configurations(make_agent, make_batches):
 def test_what_cannot_be_compiled_stays_eager(make_agent, make_batches):
     from torch._inductor import config
 
-    eager, fallback = (make_agent(4, 2, "--chunk_size", "3") for _ in range(2))
+    eager, fallback = (make_agent(4, 2, "--chunk_size", "1") for _ in range(2))
     reasons = []
     fast_path.install(eager), fast_path.install(fallback, compile_from=1, on_failure=reasons.append)
-    batches = make_batches(3, 5)
+    batches = make_batches(1, 5)
     torch._dynamo.reset()  # of what earlier tests compiled
     with config.patch({"cpp.cxx": ("/nonexistent/c++",), "force_disable_caches": True}):
         assert not has_compiler()
@@ -172,7 +172,8 @@ def test_a_run_whose_update_does_not_compile_says_so_in_args_json(tmp_path):
     compiler = tmp_path / "c++"
     compiler.write_text('#!/bin/sh\ncase "$1" in -v|--version) echo g++ 12.0;; *) exit 1;; esac\n')
     compiler.chmod(0o755)
-    flags = "--env Pendulum-v1 --compile on --num_seed_steps 0 --num_train_steps 1001 --num_eval_episodes 1".split()
+    flags = "--env Pendulum-v1 --chunk_size 1 --compile on --num_seed_steps 0 --num_train_steps 1001".split()
+    flags += ["--num_eval_episodes", "1"]
     # Not a fork: CXX is read when PyTorch is imported.
     result = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *flags, *SMALL],
