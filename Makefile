@@ -51,7 +51,7 @@ figures: .venv/installed
 tables: .venv/installed
 	.venv/bin/python -m analysis.result_tables
 
-# Modules are compiled to byte code when they are first imported: a third of the time of an installation.
+# --no-compile: byte code is written at the first import. Of all modules it would take a third of the installation.
 .venv/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
