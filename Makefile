@@ -51,21 +51,20 @@ figures: .venv/installed
 tables: .venv/installed
 	.venv/bin/python -m analysis.result_tables
 
-# --no-compile: byte code is written at the first import. Of all modules it would take a third of the installation.
 .venv/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --no-compile -r requirements.txt
-	.venv/bin/pip install --quiet --no-compile --no-deps $$(grep -o '^dm_control==[0-9.]*' requirements.txt)
+	.venv/bin/pip install --quiet -r requirements.txt
+	.venv/bin/pip install --quiet --no-deps $$(grep -o '^dm_control==[0-9.]*' requirements.txt)
 	@touch $@
 
 # Not for every version of Python there is a Ray; without it its tests are skipped.
 .venv/installed-ray: requirements-ray.txt .venv/installed
-	@.venv/bin/pip install --quiet --no-compile -r requirements-ray.txt && touch $@ || echo "make: no Ray here: its tests are skipped" >&2
+	@.venv/bin/pip install --quiet -r requirements-ray.txt && touch $@ || echo "make: no Ray here: its tests are skipped" >&2
 
 .venv-bench/installed: requirements-bench.txt
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --no-compile -r requirements-bench.txt
+	.venv-bench/bin/pip install --quiet -r requirements-bench.txt
 	@touch $@
 
 clean:
