@@ -58,8 +58,8 @@ class ObservationNormalizer(nn.Module):
         scale = 1 / np.sqrt(m2 / count + EPSILON)
         # A subnormal number may count as 0, which times an overflow to infinity would not be a number.
         np.maximum(scale, np.finfo(np.float32).tiny, out=scale)
-        self.shift.copy_(self.mean, non_blocking=True)  # a GPU need not finish the last update first
-        self.scale.copy_(torch.from_numpy(scale), non_blocking=True)
+        self.shift.copy_(self.mean)
+        self.scale.copy_(torch.from_numpy(scale))
 
     def forward(self, obs):
         """(..., O) -> normalised (..., O).
