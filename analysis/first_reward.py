@@ -12,9 +12,12 @@ from analysis.curves import numbers, read_rows
 
 FOLDER = "results/rare_reward"
 TASKS = ("pendulum_swingup", "hopper_stand", "cartpole_swingup_sparse")
-FIRST_SEEDS = (11, 12, 13)
-SEEDS = (*FIRST_SEEDS, *range(31, 38))
-IDEAS = {"best": ("normalised", FIRST_SEEDS), "cool": ("executed", SEEDS), "raw": ("executed", SEEDS)}  # against, seeds
+SEEDS = (*paired_arms.SEEDS, *range(31, 38))
+IDEAS = {  # {arm: (its baseline, seeds of both)}
+    "best": ("normalised", paired_arms.SEEDS),
+    "cool": ("executed", SEEDS),
+    "raw": ("executed", SEEDS),
+}
 FOUND = 100  # return of a training episode
 CENSORED = 100_000  # steps
 

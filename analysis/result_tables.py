@@ -158,13 +158,17 @@ def suite100k():
 def suite_rule():
     """What the rule of the development tasks says about each arm so far."""
     arms, biases, rows = paired_arms.finished_arms(ROOT), paired_arms.measured_biases(ROOT), []
-    order = "normalised default, best normalised, best default, best executed, executed best, executed default"
-    for new, old in map(str.split, order.split(", ")):
-        if len(set(arms.get(new, ())) & set(arms.get(old, ()))) < 2:
-            continue
+    for new, old in (
+        ("normalised", "default"),
+        ("best", "normalised"),
+        ("best", "default"),
+        ("best", "executed"),
+        ("executed", "best"),
+        ("executed", "default"),
+    ):
         result = paired_arms.difference(arms[new], arms[old])
         bias = paired_difference(biases.get(new, {}), biases.get(old, {}))
-        num_biases = len(set(biases.get(new, ())) & set(biases.get(old, ())))
+        num_biases = len(biases.get(new, {}).keys() & biases.get(old, {}).keys())
         rows.append(
             [
                 f"{new} over {old}",
@@ -186,11 +190,13 @@ def first_reward_times():
     for arm in ("default", "normalised", "best", "executed", "cool", "raw"):
         if arm not in arms:
             continue
-        times = [[arms[arm][run] for run in sorted(arms[arm]) if run[0] == task] for task in first_reward.TASKS]
-        is_idea = arm in first_reward.IDEAS
-        test = first_reward.sooner(arms, arm) if is_idea else None
-        against = first_reward.IDEAS[arm][0] if is_idea else "-"
-        result = [f"{test[0]:.1f}", p_value(test[1])] if test else ["-", "-"]
+        runs = sorted(arms[arm].items())
+        times = [[time for (of, _), time in runs if of == task] for task in first_reward.TASKS]
+        against, result = "-", ["-", "-"]
+        if arm in first_reward.IDEAS:
+            against, _ = first_reward.IDEAS[arm]
+            if test := first_reward.sooner(arms, arm):
+                result = [f"{test[0]:.1f}", p_value(test[1])]
         rows.append([arm, *map(_thousands, times), against, *result])
     return markdown(["", *first_reward.TASKS, "sooner than", "$z$", "$p$"], rows)
 

@@ -57,6 +57,12 @@ def test_100_fast_updates_equal_the_references(
     torch.testing.assert_close(fast.log_alpha, reference.log_alpha)
 
 
+def observe_and_update(agent, batch):
+    """The metrics of an update after other statistics of observations."""
+    agent.observe(batch.obs[0].numpy() * 3 + 1)
+    return agent.update(batch)
+
+
 def test_compiled_code_sees_what_changes_between_updates(make_agent, make_batches, assert_same_networks):
     """Which networks an update is of, and the statistics of observations; not another agent's shapes."""
     skip_without_compiler(True)
@@ -67,17 +73,11 @@ def test_compiled_code_sees_what_changes_between_updates(make_agent, make_batche
     reference, fast, untrained = (make_agent(4, 2, *flags.split()) for _ in range(3))
     fast_path.install(fast, 1)
     for batch in make_batches(3, 30):
-        reference.observe(batch.obs[0].numpy() * 3 + 1), fast.observe(batch.obs[0].numpy() * 3 + 1)
-        metrics, fast_metrics = reference.update(batch), fast.update(batch)
+        metrics, fast_metrics = observe_and_update(reference, batch), observe_and_update(fast, batch)
         assert list(metrics) == list(fast_metrics)
         for name, value in metrics.items():
             torch.testing.assert_close(fast_metrics[name], value, rtol=1e-3, atol=1e-4, equal_nan=True)
     assert_same_networks(fast, reference, untrained)
-
-
-def observe_and_update(agent, batch):
-    agent.observe(batch.obs[0].numpy() * 3 + 1)
-    agent.update(batch)
 
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
