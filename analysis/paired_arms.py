@@ -14,6 +14,7 @@ from analysis.long_prefixes import read_biases
 from analysis.statistics import standard_error
 
 SUITE = "results/suite100k_dev"
+BESIDE = f"{SUITE}/beside"  # rows for reading only
 DEVELOPMENT = (
     "cheetah_run",
     "walker_run",
@@ -47,18 +48,19 @@ class Difference(NamedTuple):
         return None
 
 
-def finished_arms(root):
+def finished_arms(root, folder=SUITE):
     """Returns of the evaluations of each finished run: {arm: {(task, seed): (10,)}}.
 
     Args:
         root: pathlib.Path of the repository.
+        folder: of the runs, within it.
 
     Raises:
         ValueError: a run lacks an evaluation.
     """
     arms = {}
-    for arm, run, folder in finished_runs(root / SUITE):
-        path = str(folder / "eval.csv")
+    for arm, run, directory in finished_runs(root / folder):
+        path = str(directory / "eval.csv")
         rows = read_rows(path, ("step", "return"))
         if not np.array_equal(numbers(path, rows, "step"), STEPS):
             raise ValueError(f"{path} needs evaluations after each 10,000 of 100,000 steps")

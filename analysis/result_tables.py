@@ -184,6 +184,29 @@ def suite_rule():
     return markdown([*names, "ahead by the rule"], rows)
 
 
+def beside_best():
+    """One flag of `best` changed per row, the same seeds; for reading only."""
+    best, rows = paired_arms.finished_arms(ROOT)["best"], []
+    for name, row in (
+        ("`--chunk_size 1`", "plain"),
+        ("`--batch_size 256`", "batch256"),
+        ("`--updates_per_step 2`", "two_updates"),
+        ("`--actor_update_frequency 2`", "actor_every_second"),
+        ("`--hidden_dim 512`", "units512"),
+    ):
+        runs = paired_arms.finished_arms(ROOT, paired_arms.BESIDE).get(row, {})
+        last = paired_arms.last_by_task(runs)
+        over = "-"
+        if len(runs) > 1:
+            result = paired_arms.difference(runs, best)
+            over = f"{listed([result.mean])} ± {result.error:.0f}"
+        rows.append([name, *(listed(last.get(task, [])) or "-" for task in DEVELOPMENT), over])
+    same_seed = {(task, seed): values for (task, seed), values in best.items() if seed == paired_arms.SEEDS[0]}
+    last = paired_arms.last_by_task(same_seed)
+    rows.insert(0, ["`best`", *(listed(last[task]) for task in DEVELOPMENT), "-"])
+    return markdown(["", *DEVELOPMENT, "over `best`"], rows)
+
+
 def first_reward_times():
     """When runs first find reward where it is rare, in thousands of steps, and the test of each idea."""
     arms, rows = first_reward.found_times(ROOT), []
@@ -284,6 +307,7 @@ TABLES = {
     "defaults": defaults,
     "suite100k": suite100k,
     "suite_rule": suite_rule,
+    "beside_best": beside_best,
     "first_reward": first_reward_times,
     "long_prefixes_rule": long_prefixes_rule,
     "factorial_effects": factorial_effects,

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from analysis import result_tables
+from analysis import paired_arms, result_tables
 from tests.helpers import ROOT
 
 
@@ -42,3 +42,21 @@ def test_numbers_as_text():
     assert result_tables.listed([-0.4, 0.6, None, -1.5001]) == "0, 1, -, -2"
     assert result_tables.listed([-0.004, 0.456], digits=2) == "0.00, 0.46"
     assert [result_tables.p_value(p) for p in (0.0068, 3.45e-6, 4e-10)] == ["0.007", "3e-6", "4e-10"]
+
+
+def test_a_row_beside_best_is_compared_with_the_same_seed(tmp_path, monkeypatch):
+    """Two of its tasks have ended, 10 and 20 above the same runs of `best`: a mean of 15, of standard error 5."""
+    monkeypatch.setattr(result_tables, "ROOT", tmp_path)
+
+    def write(folder, returned):
+        (tmp_path / "results/suite100k_dev" / folder).mkdir(parents=True)
+        lines = ["step,return", *(f"{step},{returned}" for step in paired_arms.STEPS)]
+        (tmp_path / "results/suite100k_dev" / folder / "eval.csv").write_text("\n".join(lines))
+
+    for i, task in enumerate(paired_arms.DEVELOPMENT):
+        write(f"{task}-best-s11", 100 * i), write(f"{task}-best-s12", 999)
+    write("beside/cheetah_run-plain-s11", 10), write("beside/walker_run-plain-s11", 120)
+    lines = result_tables.beside_best().splitlines()
+    assert lines[2] == "| `best` | 0 | 100 | 200 | 300 | 400 | 500 | 600 | 700 | - |"
+    assert lines[3] == "| `--chunk_size 1` | 10 | 120 | - | - | - | - | - | - | 15 ± 5 |"
+    assert lines[4] == "| `--batch_size 256` | - | - | - | - | - | - | - | - | - |"
