@@ -6,7 +6,7 @@ import gymnasium as gym
 
 from envs.dm_control import DMControlEnv
 from envs.gymnasium_env import LONGEST_EPISODE, make_gymnasium
-from envs.names import CameraError, EnvError, check_module, check_mujoco, check_name, dm_control_tasks
+from envs.names import CameraError, EnvError, check_module, check_mujoco, check_name, dm_control_tasks, is_gymnasium_id
 from envs.task import task_of
 from envs.wrappers import ActionRepeat
 
@@ -44,7 +44,7 @@ def make_env(name, action_repeat=1, render_size=None, camera=None):
         Exception: an exception of a custom environment's own code, with a note that names the environment.
     """
     check_name(name)
-    tasks = dm_control_tasks()
+    tasks = {} if is_gymnasium_id(name) else dm_control_tasks()
     if name in tasks:
         env = DMControlEnv(*tasks[name], render_size, camera)
     else:

@@ -48,6 +48,11 @@ def dm_control_tasks():
     return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 
 
+def is_gymnasium_id(name):
+    """Whether a name is surely not that of a DM Control task; dm_control takes most of a second to import."""
+    return ":" in name or name in gym.registry
+
+
 def check_name(name):
     """Check as much of a name as is possible without running a custom module.
 
@@ -56,7 +61,7 @@ def check_name(name):
     """
     if ":" in name:
         check_module(name)
-    elif name not in (tasks := dm_control_tasks()):
+    elif not is_gymnasium_id(name) and name not in (tasks := dm_control_tasks()):
         try:
             gym.spec(name)
         except gym.error.DeprecatedEnv as error:

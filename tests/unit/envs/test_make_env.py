@@ -2,6 +2,8 @@ import importlib.metadata
 import json
 import math
 import re
+import subprocess
+import sys
 import warnings
 
 import gymnasium as gym
@@ -22,6 +24,7 @@ from envs import (
 )
 from envs.names import MUJOCO_PIN
 from errors import UsageError
+from tests.helpers import ROOT
 
 TASKS = sorted(dm_control_tasks())
 
@@ -218,3 +221,8 @@ def test_frames_may_be_larger_than_the_models_own_limit(renderer):
     env.reset(seed=0)
     assert env.render().shape == (512, 512, 3)
     env.close()
+
+
+def test_a_gymnasium_id_does_not_load_dm_control():
+    code = "import sys; from envs import make_env; make_env('Pendulum-v1'); sys.exit('dm_control.suite' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
