@@ -18,6 +18,7 @@ from config import Config
 from envs import make_env
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
+from tests.forked import start_script
 from tests.helpers import ROOT, SMALL, assert_equal, rows, run_dir, train, trajectory
 
 TRAIN = [sys.executable, str(ROOT / "train.py")]
@@ -25,7 +26,7 @@ PENDULUM = ["--env", "Pendulum-v1", "--num_seed_steps", "100", "--num_eval_episo
 RESUMED = [
     *PENDULUM,
     "--updates_per_step",
-    "0.5",
+    "0.25",
     "--num_train_steps",
     "1700",
     "--eval_frequency",
@@ -37,9 +38,16 @@ RESUMED = [
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and limits")
 
 
-def start(cwd, *flags, **options):
+def start(cwd, *flags):
+    """A real start of train.py, imports and all."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*TRAIN, *map(str, flags)], cwd=cwd, **pipes | options)
+    return subprocess.Popen([*TRAIN, *map(str, flags)], cwd=cwd, **pipes)
+
+
+def start_fork(cwd, *flags, file_size=None):
+    """A started `multiprocessing.Process`; it writes cwd/stdout and cwd/stderr."""
+    outputs = [cwd / "stdout", cwd / "stderr"]
+    return start_script(ROOT / "train.py", *flags, cwd=cwd, outputs=outputs, file_size=file_size)
 
 
 def wait_for(condition, timeout=120):
@@ -78,12 +86,12 @@ def kill_and_resume(cwd, flags, pauses):
     kills = 0
     for pause in pauses:
         before = num_rows(cwd)
-        process = start(cwd, *flags, "--resume", "auto")
-        wait_for(lambda process=process, before=before: process.poll() is not None or num_rows(cwd) > before)
+        process = start_fork(cwd, *flags, "--resume", "auto")
+        wait_for(lambda process=process, before=before: not process.is_alive() or num_rows(cwd) > before)
         time.sleep(pause)
-        kills += process.poll() is None
+        kills += process.is_alive()
         process.kill()
-        process.communicate()
+        process.join()
     result = train(cwd, *flags, "--resume", "auto")
     assert result.returncode == 0, result.stderr
     return kills
@@ -92,7 +100,7 @@ def kill_and_resume(cwd, flags, pauses):
 @posix
 def test_killed_at_random_instants(tmp_path, undisturbed):
     rng = random.Random(1)
-    kills = kill_and_resume(tmp_path, RESUMED, [rng.uniform(0, 1) for _ in range(3)])
+    kills = kill_and_resume(tmp_path, RESUMED, [rng.uniform(0, 0.5) for _ in range(3)])
     assert kills == 3
     assert_same_runs(the_run(tmp_path), undisturbed)
 
@@ -122,12 +130,12 @@ def test_killed_twenty_times_with_compiled_gradients(tmp_path):
 @posix
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_at_the_end_of_the_episode(tmp_path, undisturbed, number, status):
-    process = start(tmp_path, *RESUMED, "--checkpoint_frequency", 100_000)
+    process = start_fork(tmp_path, *RESUMED, "--checkpoint_frequency", 100_000)
     wait_for(lambda: num_rows(tmp_path) >= 3)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert errors == "stopping at the end of the episode; a second signal stops at once\n"
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == status
+    assert (tmp_path / "stderr").read_text() == "stopping at the end of the episode; a second signal stops at once\n"
     step = int(rows(the_run(tmp_path) / "train.csv")[-1]["step"])
     assert checkpoint_steps(tmp_path) == [0, step] and 600 <= step < 1700
     result = train(tmp_path, "--resume", the_run(tmp_path).relative_to(tmp_path))
@@ -138,20 +146,15 @@ def test_a_signal_saves_at_the_end_of_the_episode(tmp_path, undisturbed, number,
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_ends_at_once(tmp_path, undisturbed, number):
-    process = start(tmp_path, *RESUMED)
+    process = start_fork(tmp_path, *RESUMED)
     wait_for(lambda: num_rows(tmp_path) >= 3)
-    process.send_signal(number)
-    process.stderr.readline()
-    process.send_signal(number)
-    assert process.wait(timeout=10) in (-number, 128 + number)  # the episode may have ended in between
+    os.kill(process.pid, number)
+    wait_for(lambda: (tmp_path / "stderr").read_text())
+    os.kill(process.pid, number)
+    process.join(10)
+    assert process.exitcode in (-number, 128 + number)  # the episode may have ended in between
     assert train(tmp_path, *RESUMED, "--resume", "auto").returncode == 0
     assert_same_runs(the_run(tmp_path), undisturbed)
-
-
-def limited(size):
-    import resource
-
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 @posix
@@ -166,9 +169,10 @@ def limited(size):
 def test_a_full_disk(tmp_path, size, flags, named):
     """Nothing may be longer than `size` bytes: checkpoint, CSV, TensorBoard."""
     flags = [*PENDULUM, "--num_train_steps", "20000", "--num_seed_steps", "19000", "--eval_frequency", "20000", *flags]
-    process = start(tmp_path, *flags, preexec_fn=limited(size))
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1, errors
+    process = start_fork(tmp_path, *flags, file_size=size)
+    process.join(120)
+    errors = (tmp_path / "stderr").read_text()
+    assert process.exitcode == 1, errors
     (sentence,) = errors.splitlines()
     assert re.search(rf"cannot write exp/[^/]+/{named}: File too large", sentence)
     assert re.search(r"; [\d,]+ bytes are free$", sentence)
@@ -178,9 +182,10 @@ def test_a_full_disk(tmp_path, size, flags, named):
 def test_a_full_disk_under_a_video(tmp_path, renderer):
     flags = ["--env", "cartpole_swingup", "--action_repeat", "5", "--num_train_steps", "20", "--num_seed_steps", "20"]
     flags += [*SMALL, "--save_video", "--eval_frequency", "10", "--num_eval_episodes", "1"]
-    process = start(tmp_path, *flags, "--checkpoint_frequency", "0", preexec_fn=limited(12_000))
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
+    process = start_fork(tmp_path, *flags, "--checkpoint_frequency", "0", file_size=12_000)
+    process.join(120)
+    errors = (tmp_path / "stderr").read_text()
+    assert process.exitcode == 1, errors
     assert re.search(r"video/10\.mp4 \(1,048,576 bytes\): File too large", errors), errors
     assert os.listdir(the_run(tmp_path) / "video") == []
 
@@ -203,10 +208,10 @@ def test_a_directory_that_cannot_be_made_is_refused_at_once(tmp_path):
 @pytest.fixture(scope="module")
 def interrupted_once(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("interrupted")
-    process = start(cwd, *RESUMED)
+    process = start_fork(cwd, *RESUMED)
     wait_for(lambda: num_rows(cwd) >= 4)
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
     return cwd
 
 
@@ -446,9 +451,9 @@ def test_cuda_without_cuda(tmp_path):
 
 @posix
 def test_the_second_run_on_a_directory_is_refused(tmp_path, undisturbed):
-    process = start(tmp_path, *RESUMED)
+    process = start_fork(tmp_path, *RESUMED)
     wait_for(lambda: num_rows(tmp_path) >= 1)
-    process.send_signal(signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGSTOP)
     for flags in (["--resume", the_run(tmp_path)], [*RESUMED, "--resume", "auto"]):
         result = train(tmp_path, *flags)
         assert result.returncode == 2
@@ -456,9 +461,9 @@ def test_the_second_run_on_a_directory_is_refused(tmp_path, undisturbed):
         assert (
             "another process is using exp/" in sentence or f"another process is using {the_run(tmp_path)}" in sentence
         )
-    process.send_signal(signal.SIGCONT)
-    process.communicate()
-    assert process.returncode == 0
+    os.kill(process.pid, signal.SIGCONT)
+    process.join()
+    assert process.exitcode == 0
     assert_same_runs(the_run(tmp_path), undisturbed)
 
 
