@@ -27,7 +27,7 @@ def test_prefix_values_match_the_closed_form(make_agent):
     agent = make_agent(1, 1, *map(str, flags + rates), hidden_dim=64)
     buffer = ReplayBuffer(1, 1, 10_000, H, GAMMA, False, "cpu", np.random.default_rng(0))
     fill(buffer, 4000, np.random.default_rng(0))
-    for _ in range(2500):
+    for _ in range(1500):
         agent.update(buffer.sample(128))
 
     generator = torch.Generator().manual_seed(1)
