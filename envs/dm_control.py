@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 
-from envs.names import CameraError
+from envs.names import CameraError, import_suite
 from envs.rendering import simplify
 from envs.task import Task
 
@@ -22,13 +22,14 @@ class DMControlEnv(gym.Env, Task):
 
     Raises:
         CameraError: the task has no such camera.
+        UsageError: dm_control cannot load tasks with the installed version of mujoco.
     """
 
     max_episode_steps = MAX_EPISODE_STEPS
     metadata = {"render_modes": ["rgb_array"]}
 
     def __init__(self, domain, task, render_size=None, camera=None):
-        from dm_control import suite
+        suite = import_suite()
         from dm_control.rl.control import PhysicsError
 
         self._PhysicsError = PhysicsError

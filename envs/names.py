@@ -38,18 +38,27 @@ def check_mujoco():
         )
 
 
-def dm_control_tasks():
-    """{"cheetah_run": ("cheetah", "run"), ...} for every task of the suite."""
+def import_suite():
+    """The module `dm_control.suite`, which takes most of a second to import.
+
+    Raises:
+        UsageError: as `check_mujoco`.
+    """
     check_mujoco()
     from absl import logging
     from dm_control import suite
 
     logging.set_verbosity(logging.ERROR)  # dm_control's models use deprecated attributes, which it warns about
-    return {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+    return suite
+
+
+def dm_control_tasks():
+    """{"cheetah_run": ("cheetah", "run"), ...} for every task of the suite."""
+    return {f"{domain}_{task}": (domain, task) for domain, task in import_suite().ALL_TASKS}
 
 
 def is_gymnasium_id(name):
-    """Whether a name is surely not that of a DM Control task; dm_control takes most of a second to import."""
+    """Whether a name is module:Id or a registered id. Others may be tasks, or short for an id (`Pendulum`)."""
     return ":" in name or name in gym.registry
 
 

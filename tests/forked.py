@@ -37,31 +37,25 @@ def run_script(path, *flags, cwd, **environment):
         return subprocess.CompletedProcess(command, process.exitcode, *(path.read_text() for path in outputs))
 
 
-def start_script(path, *flags, cwd, outputs, file_size=None, **environment):
-    """A started `multiprocessing.Process` that is `python PATH FLAGS`.
+def start_script(path, *flags, cwd, outputs, **environment):
+    """A started `multiprocessing.Process` that is `python PATH FLAGS`. It ends without finalising the interpreter.
 
     Args:
         path, flags, cwd, environment: as for `run_script`.
         outputs: two pathlib.Paths, of stdout and stderr.
-        file_size: bytes that none of its files can be longer than.
     """
     command = [str(path), *map(str, flags)]
-    args = (command, cwd, dict(os.environ) | environment, outputs, file_size)
-    process = _forks.Process(target=_become, args=args)
+    process = _forks.Process(target=_become, args=(command, cwd, dict(os.environ) | environment, outputs))
     process.start()
     return process
 
 
-def _become(command, cwd, environment, outputs, file_size):
+def _become(command, cwd, environment, outputs):
     """Run the command in this fork, which is made to look like a fresh process."""
     for descriptor, name, path in zip((1, 2), ("stdout", "stderr"), outputs, strict=True):
         file = open(path, "w", buffering=1)  # noqa: SIM115 (open until the process ends)
         os.dup2(file.fileno(), descriptor)  # also for the processes that it starts
         setattr(sys, name, file)
-    if file_size is not None:
-        import resource  # Windows has none
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

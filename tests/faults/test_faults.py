@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -38,16 +39,21 @@ RESUMED = [
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and limits")
 
 
-def start(cwd, *flags):
-    """A real start of train.py, imports and all."""
+def start(cwd, *flags, **options):
+    """A real start of train.py: for what it prints until its very end, and before it has imported everything."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*TRAIN, *map(str, flags)], cwd=cwd, **pipes)
+    return subprocess.Popen([*TRAIN, *map(str, flags)], cwd=cwd, **pipes | options)
 
 
-def start_fork(cwd, *flags, file_size=None):
+def start_fork(cwd, *flags):
     """A started `multiprocessing.Process`; it writes cwd/stdout and cwd/stderr."""
-    outputs = [cwd / "stdout", cwd / "stderr"]
-    return start_script(ROOT / "train.py", *flags, cwd=cwd, outputs=outputs, file_size=file_size)
+    return start_script(ROOT / "train.py", *flags, cwd=cwd, outputs=[cwd / "stdout", cwd / "stderr"])
+
+
+def send(process, number):
+    """Send a signal to a `multiprocessing.Process`, which may have ended."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
 
 
 def wait_for(condition, timeout=120):
@@ -130,12 +136,12 @@ def test_killed_twenty_times_with_compiled_gradients(tmp_path):
 @posix
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_at_the_end_of_the_episode(tmp_path, undisturbed, number, status):
-    process = start_fork(tmp_path, *RESUMED, "--checkpoint_frequency", 100_000)
+    process = start(tmp_path, *RESUMED, "--checkpoint_frequency", 100_000)
     wait_for(lambda: num_rows(tmp_path) >= 3)
-    os.kill(process.pid, number)
-    process.join(60)
-    assert process.exitcode == status
-    assert (tmp_path / "stderr").read_text() == "stopping at the end of the episode; a second signal stops at once\n"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert errors == "stopping at the end of the episode; a second signal stops at once\n"
     step = int(rows(the_run(tmp_path) / "train.csv")[-1]["step"])
     assert checkpoint_steps(tmp_path) == [0, step] and 600 <= step < 1700
     result = train(tmp_path, "--resume", the_run(tmp_path).relative_to(tmp_path))
@@ -148,13 +154,19 @@ def test_a_signal_saves_at_the_end_of_the_episode(tmp_path, undisturbed, number,
 def test_the_second_signal_ends_at_once(tmp_path, undisturbed, number):
     process = start_fork(tmp_path, *RESUMED)
     wait_for(lambda: num_rows(tmp_path) >= 3)
-    os.kill(process.pid, number)
+    send(process, number)
     wait_for(lambda: (tmp_path / "stderr").read_text())
-    os.kill(process.pid, number)
+    send(process, number)
     process.join(10)
     assert process.exitcode in (-number, 128 + number)  # the episode may have ended in between
     assert train(tmp_path, *RESUMED, "--resume", "auto").returncode == 0
     assert_same_runs(the_run(tmp_path), undisturbed)
+
+
+def limited(size):
+    import resource
+
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 @posix
@@ -169,10 +181,9 @@ def test_the_second_signal_ends_at_once(tmp_path, undisturbed, number):
 def test_a_full_disk(tmp_path, size, flags, named):
     """Nothing may be longer than `size` bytes: checkpoint, CSV, TensorBoard."""
     flags = [*PENDULUM, "--num_train_steps", "20000", "--num_seed_steps", "19000", "--eval_frequency", "20000", *flags]
-    process = start_fork(tmp_path, *flags, file_size=size)
-    process.join(120)
-    errors = (tmp_path / "stderr").read_text()
-    assert process.exitcode == 1, errors
+    process = start(tmp_path, *flags, preexec_fn=limited(size))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
     (sentence,) = errors.splitlines()
     assert re.search(rf"cannot write exp/[^/]+/{named}: File too large", sentence)
     assert re.search(r"; [\d,]+ bytes are free$", sentence)
@@ -182,10 +193,9 @@ def test_a_full_disk(tmp_path, size, flags, named):
 def test_a_full_disk_under_a_video(tmp_path, renderer):
     flags = ["--env", "cartpole_swingup", "--action_repeat", "5", "--num_train_steps", "20", "--num_seed_steps", "20"]
     flags += [*SMALL, "--save_video", "--eval_frequency", "10", "--num_eval_episodes", "1"]
-    process = start_fork(tmp_path, *flags, "--checkpoint_frequency", "0", file_size=12_000)
-    process.join(120)
-    errors = (tmp_path / "stderr").read_text()
-    assert process.exitcode == 1, errors
+    process = start(tmp_path, *flags, "--checkpoint_frequency", "0", preexec_fn=limited(12_000))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
     assert re.search(r"video/10\.mp4 \(1,048,576 bytes\): File too large", errors), errors
     assert os.listdir(the_run(tmp_path) / "video") == []
 
@@ -210,7 +220,7 @@ def interrupted_once(tmp_path_factory):
     cwd = tmp_path_factory.mktemp("interrupted")
     process = start_fork(cwd, *RESUMED)
     wait_for(lambda: num_rows(cwd) >= 4)
-    os.kill(process.pid, signal.SIGTERM)
+    send(process, signal.SIGTERM)
     process.join()
     return cwd
 
@@ -453,18 +463,19 @@ def test_cuda_without_cuda(tmp_path):
 def test_the_second_run_on_a_directory_is_refused(tmp_path, undisturbed):
     process = start_fork(tmp_path, *RESUMED)
     wait_for(lambda: num_rows(tmp_path) >= 1)
-    os.kill(process.pid, signal.SIGSTOP)
-    for flags in (["--resume", the_run(tmp_path)], [*RESUMED, "--resume", "auto"]):
-        result = train(tmp_path, *flags)
+    directory = the_run(tmp_path)
+    send(process, signal.SIGSTOP)
+    try:
+        results = [train(tmp_path, *flags, "--resume", which) for flags, which in (([], directory), (RESUMED, "auto"))]
+    finally:
+        send(process, signal.SIGCONT)  # pytest waits for it at its end
+    for result in results:
         assert result.returncode == 2
         (sentence,) = result.stderr.splitlines()
-        assert (
-            "another process is using exp/" in sentence or f"another process is using {the_run(tmp_path)}" in sentence
-        )
-    os.kill(process.pid, signal.SIGCONT)
+        assert "another process is using exp/" in sentence or f"another process is using {directory}" in sentence
     process.join()
     assert process.exitcode == 0
-    assert_same_runs(the_run(tmp_path), undisturbed)
+    assert_same_runs(directory, undisturbed)
 
 
 @posix
