@@ -21,8 +21,6 @@ from agent.critic import Critic
 from agent.normalizer import ObservationNormalizer
 from utils import torch_generator
 
-EXECUTED_SHARE = 0.9  # probability that the actor's j is drawn from 1..k, not from 1..h
-
 
 class SACAgent:
     """Actor, twin prefix critics and temperature, with one optimizer per loss.
@@ -127,7 +125,7 @@ class SACAgent:
         noise, actor_draws = self._noise(batch_size, self.update_generator), None
         if self.num_updates % config.actor_update_frequency == 0:
             actor_draws = (
-                self._prefix_draw(batch_size),
+                self._random_prefix_length(batch_size),
                 self._noise(batch_size, self.update_generator),
                 self._confidence_noise(batch.reached) if self.chunk_size > 1 else None,
             )
@@ -142,7 +140,7 @@ class SACAgent:
         Args:
             batch: `replay_buffer.Batch`.
             noise: of `critic_loss`.
-            actor_draws: prefix_draw, noise and confidence_noise of `actor_losses`; None leaves these updates out.
+            actor_draws: prefix_length, noise and confidence_noise of `actor_losses`; None leaves these updates out.
             moves_target: whether the target critics move.
             descend: (name of an optimizer, loss) -> None, one step of that optimizer.
 
@@ -173,12 +171,12 @@ class SACAgent:
         normalize = self.actor.normalizer
         return reached._replace(planned_at=normalize(reached.planned_at), obs=normalize(reached.obs))
 
-    def actor_losses(self, batch, prefix_draw, noise, confidence_noise):
+    def actor_losses(self, batch, prefix_length, noise, confidence_noise):
         """All losses of an actor update, at the same weights.
 
         Args:
             batch: `replay_buffer.Batch`.
-            prefix_draw: of j of the actor and temperature losses, see `_prefix_draw`.
+            prefix_length: j of the actor and temperature losses, (B,).
             noise: of the chunks at batch.obs, (B, h, A), standard normal.
             confidence_noise: see `confidence_loss`; None for h = 1.
 
@@ -186,8 +184,7 @@ class SACAgent:
             {name of the optimizer: loss}, metrics.
         """
         losses = {}
-        actions, log_prob, logits = self.actor.sample(batch.obs, noise)  # (B, h, A), (B, h), (B, h - 1)
-        prefix_length = self._actor_prefix_length(prefix_draw, logits)  # (B,)
+        actions, log_prob, _ = self.actor.sample(batch.obs, noise)  # (B, h, A), (B, h), (B, h - 1)
         losses["actor"], metrics = self.actor_loss(batch.obs, actions, log_prob, prefix_length)
         if self.config.learnable_temperature:
             losses["temperature"], more = self.temperature_loss(log_prob.detach(), prefix_length)
@@ -221,7 +218,7 @@ class SACAgent:
         k is the executed length at s. obs (B, O), noise (B, h, A) -> (B,), in units of return.
         """
         actions, log_prob, logits = self.actor.sample(obs, noise)
-        k = self._executed_length(logits)
+        k = executed_length(self._confidences(logits), self.config.confidence_threshold)
         entropy_cost = self.alpha * self._prefix_sum(self.discounts * log_prob, k)
         return self.critic_target(obs, actions, k).min(0).values - entropy_cost
 
@@ -369,31 +366,11 @@ class SACAgent:
         shape = (len(reached.obs), self.action_size)
         return torch.randn(shape, generator=self.update_generator, device=self.device)
 
-    def _prefix_draw(self, batch_size):
-        """Uniform in [0, 1), (2, B); None for h = 1, whose only prefix has one action."""
+    def _random_prefix_length(self, batch_size):
+        """j, uniform in 1..h, (B,)."""
         if self.chunk_size == 1:
-            return None
-        return torch.rand((2, batch_size), generator=self.update_generator, device=self.device)
-
-    def _actor_prefix_length(self, prefix_draw, logits):
-        """j of the actor and temperature losses, (B,): uniform in 1..k or, with probability 0.1, in 1..h.
-
-        k is the executed length. Why: docs/results.md, "Long prefixes".
-
-        Args:
-            prefix_draw: see `_prefix_draw`.
-            logits: of the chunks' confidences, (B, h - 1).
-        """
-        k = self._executed_length(logits)  # (B,)
-        if self.chunk_size == 1:
-            return k
-        which, where = prefix_draw  # (B,), (B,)
-        longest = torch.where(which < EXECUTED_SHARE, k, self.chunk_size)  # (B,)
-        return 1 + (where * longest).long()  # the product stays below longest also when rounded
-
-    def _executed_length(self, logits):
-        """Logits (B, h - 1) of a chunk's confidences -> k, (B,)."""
-        return executed_length(self._confidences(logits), self.config.confidence_threshold)
+            return torch.ones(batch_size, dtype=torch.long, device=self.device)
+        return torch.randint(1, self.chunk_size + 1, (batch_size,), generator=self.update_generator, device=self.device)
 
     def _confidences(self, logits):
         """Logits (B, h - 1) -> confidences (B, h). The first action is always executed, so c_1 = 1."""

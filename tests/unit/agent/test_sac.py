@@ -171,7 +171,7 @@ def update(request, make_agent):
     before = SimpleNamespace(threshold=request.param, agent=agent, batch=batch)
     before.actor, before.critic = clone_parameters(agent.actor), clone_parameters(agent.critic)
     before.critic_noise = torch.randn(B, H, A, generator=generator)
-    before.prefix_draw = torch.rand((2, B), generator=generator)
+    before.prefix_length = torch.randint(1, H + 1, (B,), generator=generator)
     before.actor_noise = torch.randn(B, H, A, generator=generator)
     before.confidence_noise = torch.randn(6, A, generator=generator)
     before.metrics = agent.update(batch)
@@ -180,18 +180,13 @@ def update(request, make_agent):
     return before
 
 
-def looped_executed_length(update, logits):
+def looped_value(update, obs, z):
+    """V(s) of one state by the target critics, which are the critics still, and the executed length."""
+    actions, log_prob, logits = looped_sample(update.agent, update.actor, obs, z)
     c = torch.sigmoid(logits)
     k = 1
     while k < H and c[k - 1] >= update.threshold:
         k += 1
-    return k
-
-
-def looped_value(update, obs, z):
-    """V(s) of one state by the target critics, which are the critics still, and the executed length."""
-    actions, log_prob, logits = looped_sample(update.agent, update.actor, obs, z)
-    k = looped_executed_length(update, logits)
     q = min(looped_q(update.critic, i, obs, actions, k) for i in (0, 1))
     return q - ALPHA * sum(GAMMA**i * log_prob[i] for i in range(k)), k
 
@@ -218,18 +213,13 @@ def test_critic_update_equals_the_formulas(update):
 
 def looped_actor_loss(update):
     """The actor's loss and the entropy per executed step."""
-    loss, entropy, drawn_from = 0, 0, set()
+    loss, entropy = 0, 0
     for b in range(B):
-        obs, (which, where) = update.batch.obs[b], update.prefix_draw[:, b]
-        actions, log_prob, logits = looped_sample(update.agent, update.actor, obs, update.actor_noise[b])
-        longest = looped_executed_length(update, logits) if which < 0.9 else H
-        drawn_from.add((longest, bool(which < 0.9)))
-        n = next(n for n in range(1, H + 1) if where < n / longest)
+        actions, log_prob, _ = looped_sample(update.agent, update.actor, update.batch.obs[b], update.actor_noise[b])
+        n = int(update.prefix_length[b])
         q = torch.minimum(*(looped_q(update.critic_after, c, update.batch.obs[b], actions, n) for c in (0, 1)))
         loss = loss + (ALPHA * sum(GAMMA**i * log_prob[i] for i in range(n)) - q) / B
         entropy = entropy - sum(log_prob[:n]).detach() / n / B
-    lengths = {0.0: {3}, 1.0: {1}}.get(update.threshold, {1, 2, 3})
-    assert drawn_from == {(H, False)} | {(k, True) for k in lengths}
     return loss, entropy
 
 
@@ -307,25 +297,6 @@ def test_temperature_update_equals_the_formulas(update):
     loss.backward()
     optimizer.step()
     assert update.agent.log_alpha.item() == pytest.approx(log_alpha.item(), rel=1e-6)
-
-
-def test_prefixes_of_the_actor(make_agent):
-    """Of plans that are executed for 2 of 5 steps: 1 or 2 in nine of ten draws, else 1 to 5."""
-    agent = make_agent(O, A)
-    logits = torch.tensor([1.0, -1, 1, 1])
-    lengths = agent._actor_prefix_length(agent._prefix_draw(4000), logits.expand(4000, -1))
-    for length, probability in enumerate([0.47, 0.47, 0.02, 0.02, 0.02], start=1):
-        error = math.sqrt(probability * (1 - probability) / 4000)
-        assert abs((lengths == length).float().mean() - probability) < 4 * error
-
-
-@pytest.mark.parametrize("which", [0.0, 0.95])
-def test_the_largest_draw_gives_the_longest_prefix(make_agent, which):
-    """Of plans that are executed as a whole; the product with the length could round up to it."""
-    draw = torch.tensor([[which], [1 - 2**-24]])  # the largest number below 1
-    for h in range(2, 65):
-        agent = make_agent(O, A, "--chunk_size", str(h), hidden_dim=1)
-        assert agent._actor_prefix_length(draw, torch.ones(1, h - 1)).tolist() == [h], h
 
 
 def test_confidence_loss_does_not_touch_the_policy(make_agent):
