@@ -11,8 +11,8 @@ from storage.run_dir import read_flags
 
 PUBLISHED = "results/reference/published_100k.csv"
 LABELS = {  # of the arms
-    "best": "ours, before the last change",
-    "executed": "ours",
+    "best": "ours",
+    "executed": "ours, executed prefixes",
     "normalised": "ours, earlier defaults, normalised",
     "default": "ours, earlier defaults",
 }

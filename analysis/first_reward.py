@@ -15,8 +15,8 @@ TASKS = ("pendulum_swingup", "hopper_stand", "cartpole_swingup_sparse")
 SEEDS = (*paired_arms.SEEDS, *range(31, 38))
 IDEAS = {  # {arm: (its baseline, seeds of both)}
     "best": ("normalised", paired_arms.SEEDS),
-    "cool": ("executed", SEEDS),
-    "raw": ("executed", SEEDS),
+    "cool": ("best", SEEDS),
+    "raw": ("best", SEEDS),
 }
 FOUND = 100  # return of a training episode
 CENSORED = 100_000  # steps

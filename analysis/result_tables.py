@@ -252,18 +252,16 @@ def _mean(agent):
 
 
 def beside_published():
-    """Each seed of two arms on the development tasks, beside the means of a few published agents."""
-    arms, shown = ("executed", "best"), ("DR.Q", "SimBa UTD2", "SAC(256,MLP)", "BRO UTD10")
+    """Each seed of the default agent on the development tasks, beside the means of a few published agents."""
+    shown = ("DR.Q", "SimBa UTD2", "SAC(256,MLP)", "BRO UTD10")
     agents = {agent.name: agent for agent in read_agents(ROOT)}
-    finished, rows = paired_arms.finished_arms(ROOT), []
-    seeds = [paired_arms.last_by_task(finished[arm]) for arm in arms]
+    ours, rows = paired_arms.last_by_task(paired_arms.finished_arms(ROOT)["best"]), []
     for task in DEVELOPMENT:
-        ours = [listed(by_task.get(task, [])) for by_task in seeds]
-        rows.append([task, *ours, *(listed([agents[name].returns.get(task)]) for name in shown)])
-    columns = [agents[name] for name in (*(LABELS[arm] for arm in arms), *shown)]
+        rows.append([task, listed(ours[task]), *(listed([agents[name].returns.get(task)]) for name in shown)])
+    columns = [agents[name] for name in (LABELS["best"], *shown)]
     rows.append(["mean", *map(_mean, columns)])
     rows.append(["updates per step", *(agent.updates for agent in columns)])
-    return markdown(["", *(LABELS[arm] for arm in arms), *shown], rows)
+    return markdown(["", LABELS["best"], *shown], rows)
 
 
 def factorial_effects():

@@ -45,7 +45,7 @@ def test_agents_of_the_repository():
         for seed in (11, 12, 13)
         if (ROOT / f"results/suite100k_dev/hopper_stand-best-s{seed}").exists()
     ]
-    assert agents["ours, before the last change"].returns["hopper_stand"] == pytest.approx(
+    assert agents["ours"].returns["hopper_stand"] == pytest.approx(
         sum(float(row["return"]) for row in best) / len(best)
     )
 

@@ -66,12 +66,12 @@ def arms():
     times = rng.integers(10_000, 150_000, (2, len(first_reward.TASKS), len(first_reward.SEEDS)))
     runs = [(task, seed) for task in first_reward.TASKS for seed in first_reward.SEEDS]
     found = [[(int(time), time < 100_000) for time in group] for group in times.reshape(2, -1)]
-    return {arm: dict(zip(runs, group, strict=True)) for arm, group in zip(("raw", "executed"), found, strict=True)}
+    return {arm: dict(zip(runs, group, strict=True)) for arm, group in zip(("raw", "best"), found, strict=True)}
 
 
 def test_tasks_are_strata(arms):
     by_task = [
-        [[runs[task, seed] for seed in first_reward.SEEDS] for runs in (arms["raw"], arms["executed"])]
+        [[runs[task, seed] for seed in first_reward.SEEDS] for runs in (arms["raw"], arms["best"])]
         for task in first_reward.TASKS
     ]
     assert first_reward.sooner(arms, "raw") == pytest.approx(log_rank(by_task))
@@ -90,12 +90,12 @@ def test_there_is_no_test_before_all_runs_have_ended(arms):
 def test_runs_of_both_folders(tmp_path):
     for folder, step in (
         (f"{first_reward.FOLDER}/hopper_stand-raw-s31", 3000),
-        ("results/suite100k_dev/hopper_stand-executed-s11", 7000),
-        ("results/suite100k_dev/walker_run-executed-s11", 7000),
+        ("results/suite100k_dev/hopper_stand-best-s11", 7000),
+        ("results/suite100k_dev/walker_run-best-s11", 7000),
     ):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "train.csv").write_text(f"step,return\n{step},101\n")
     assert first_reward.found_times(tmp_path) == {
         "raw": {("hopper_stand", 31): (3000, True)},
-        "executed": {("hopper_stand", 11): (7000, True)},
+        "best": {("hopper_stand", 11): (7000, True)},
     }
