@@ -143,10 +143,12 @@ def install(agent, compile_from, on_failure):
         for optimizer in stepped.values():
             optimizer.count()
         corrections = {name: optimizer.corrections() for name, optimizer in stepped.items()}
-        try:
-            return fast_step(batch, noise, actor_draws, moves_target, corrections)
-        except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything was computed
-            give_up(error, on_failure)
+        for _ in range(2):  # Ctrl-C in a terminal also ends the compiler of that moment
+            try:
+                return fast_step(batch, noise, actor_draws, moves_target, corrections)
+            except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything was computed
+                failure = error
+        give_up(failure, on_failure)
         for optimizer in stepped.values():
             optimizer.count(-1)
         agent.update_step = plain_step

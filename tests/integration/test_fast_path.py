@@ -156,6 +156,27 @@ def test_what_cannot_be_compiled_stays_eager(make_agent, make_batches):
         assert torch.equal(p, q)
 
 
+def test_a_compilation_that_fails_once_is_tried_again(make_agent, make_batches, assert_same_networks, monkeypatch):
+    """As after Ctrl-C in a terminal, which also ends the compiler of that moment."""
+    outcomes = [torch._dynamo.exc.TorchDynamoException("c++ was interrupted"), None, None]
+
+    def failing_once(function, *_):
+        def call(*args):
+            if failure := outcomes.pop(0):
+                raise failure
+            return function(*args)
+
+        return call
+
+    reference, fast, untrained = (make_agent(4, 2) for _ in range(3))
+    monkeypatch.setattr(compilation, "compiled", failing_once)
+    fast_path.install(fast, compile_from=1, on_failure=pytest.fail)
+    for batch in make_batches(5, 2):
+        reference.update(batch), fast.update(batch)
+    assert not outcomes
+    assert_same_networks(fast, reference, untrained)
+
+
 def test_auto_compiles_long_runs_on_a_cpu_with_a_compiler(make_agent, monkeypatch):
     def pays(device, compiler, *flags):
         monkeypatch.setattr(compilation, "has_compiler", lambda: compiler)
