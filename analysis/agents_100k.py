@@ -15,6 +15,7 @@ LABELS = {  # of the arms
     "executed": "ours, executed prefixes",
     "normalised": "ours, earlier defaults, normalised",
     "default": "ours, earlier defaults",
+    "plain": "ours, plain SAC",
 }
 CHEETAH = (17, 6)  # observation and action size, at which multiply-adds are counted
 

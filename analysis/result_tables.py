@@ -162,6 +162,7 @@ def suite_rule():
         ("normalised", "default"),
         ("best", "normalised"),
         ("best", "default"),
+        ("best", "plain"),
         ("best", "executed"),
         ("executed", "best"),
         ("executed", "default"),
@@ -195,7 +196,6 @@ def beside_best():
     last = paired_arms.last_by_task(best)
     rows = [["`best`", *(listed(last[task]) for task in DEVELOPMENT), "-"]]
     for name, row in (
-        ("`--chunk_size 1`", "plain"),
         ("`--batch_size 256`", "batch256"),
         ("`--updates_per_step 2`", "two_updates"),
         ("`--actor_update_frequency 2`", "actor_every_second"),
@@ -252,16 +252,18 @@ def _mean(agent):
 
 
 def beside_published():
-    """Each seed of the default agent on the development tasks, beside the means of a few published agents."""
+    """Each seed of the default agent and of plain SAC, beside the means of a few published agents."""
     shown = ("DR.Q", "SimBa UTD2", "SAC(256,MLP)", "BRO UTD10")
     agents = {agent.name: agent for agent in read_agents(ROOT)}
-    ours, rows = paired_arms.last_by_task(paired_arms.finished_arms(ROOT)["best"]), []
+    arms, rows = paired_arms.finished_arms(ROOT), []
+    ours = {LABELS[arm]: paired_arms.last_by_task(arms[arm]) for arm in ("best", "plain")}
     for task in DEVELOPMENT:
-        rows.append([task, listed(ours[task]), *(listed([agents[name].returns.get(task)]) for name in shown)])
-    columns = [agents[name] for name in (LABELS["best"], *shown)]
+        published = (listed([agents[name].returns.get(task)]) for name in shown)
+        rows.append([task, *(listed(runs[task]) for runs in ours.values()), *published])
+    columns = [agents[name] for name in (*ours, *shown)]
     rows.append(["mean", *map(_mean, columns)])
     rows.append(["updates per step", *(agent.updates for agent in columns)])
-    return markdown(["", LABELS["best"], *shown], rows)
+    return markdown(["", *ours, *shown], rows)
 
 
 def factorial_effects():

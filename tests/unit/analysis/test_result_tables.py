@@ -55,8 +55,8 @@ def test_a_row_beside_best_is_compared_with_the_same_seed(tmp_path, monkeypatch)
 
     for i, task in enumerate(paired_arms.DEVELOPMENT):
         write(f"{task}-best-s11", 100 * i), write(f"{task}-best-s12", 999)
-    write("beside/cheetah_run-plain-s11", 10), write("beside/walker_run-plain-s11", 120)
+    write("beside/cheetah_run-batch256-s11", 10), write("beside/walker_run-batch256-s11", 120)
     lines = result_tables.beside_best().splitlines()
     assert lines[2] == "| `best` | 0 | 100 | 200 | 300 | 400 | 500 | 600 | 700 | - |"
-    assert lines[3] == "| `--chunk_size 1` | 10 | 120 | - | - | - | - | - | - | 15 ± 5 |"
-    assert lines[4] == "| `--batch_size 256` | - | - | - | - | - | - | - | - | - |"
+    assert lines[3] == "| `--batch_size 256` | 10 | 120 | - | - | - | - | - | - | 15 ± 5 |"
+    assert lines[4] == "| `--updates_per_step 2` | - | - | - | - | - | - | - | - | - |"
