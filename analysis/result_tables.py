@@ -214,7 +214,7 @@ def beside_best():
 def first_reward_times():
     """When runs first find reward where it is rare, in thousands of steps, and the test of each idea."""
     arms, rows = first_reward.found_times(ROOT), []
-    for arm in ("default", "normalised", "best", "executed", "cool", "raw"):
+    for arm in ("default", "normalised", "plain", "executed", "best", "cool", "raw"):
         if arm not in arms:
             continue
         runs = sorted(arms[arm].items())
