@@ -1,6 +1,8 @@
 """One compiled function for a whole update: PyTorch's Inductor fuses what lies between the matrix products."""
 
+import signal
 import warnings
+from contextlib import contextmanager
 
 import torch
 
@@ -64,6 +66,22 @@ def compiled(function, variants, device):
     # Python takes as long to launch a small kernel as the kernel to run: C++ calls them, or CUDA replays their graph.
     launch = {"triton.cudagraphs": True} if device.type == "cuda" else {"cpp_wrapper": True}
     return torch.compile(function, fullgraph=True, dynamic=False, options={"guard_filter_fn": needed} | launch)
+
+
+@contextmanager
+def sheltered_compilers():
+    """Context in which Ctrl-C does not end processes that are started: in a terminal it goes to all of them.
+
+    Otherwise a compiler that it ends could leave the rest of the run uncompiled, or compiled for fewer instructions.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class Adam:
@@ -143,12 +161,11 @@ def install(agent, compile_from, on_failure):
         for optimizer in stepped.values():
             optimizer.count()
         corrections = {name: optimizer.corrections() for name, optimizer in stepped.items()}
-        for _ in range(2):  # Ctrl-C in a terminal also ends the compiler of that moment
-            try:
+        try:
+            with sheltered_compilers():
                 return fast_step(batch, noise, actor_draws, moves_target, corrections)
-            except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything was computed
-                failure = error
-        give_up(failure, on_failure)
+        except torch._dynamo.exc.TorchDynamoException as error:  # raised before anything was computed
+            give_up(error, on_failure)
         for optimizer in stepped.values():
             optimizer.count(-1)
         agent.update_step = plain_step
