@@ -273,7 +273,7 @@ class Logger:
         from torch.utils.tensorboard.summary import hparams
 
         # TensorBoard ignores events of earlier files from purge_step on.
-        self._writer = SummaryWriter(run_dir, purge_step=last_step + 1 if last_step else None)
+        self._writer = SummaryWriter(run_dir, purge_step=last_step + 1)
         # Written at the start, so that unfinished runs are in the table, too; its metric is the last eval/return.
         flags = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in args.items()}
         start, info, self._session_end = hparams(flags, {"eval/return": 0.0})

@@ -171,7 +171,8 @@ def test_tensorboard_curves_continue(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     row = {"episode": 1, "length": 10, "duration": 2.0, "steps_per_second": 5.0, "k": 1.5}
-    for last_step, steps, value in ((0, (10, 20, 30), 1.0), (20, (30, 40), 2.0)):
+    # The second start continues from the checkpoint of step 0.
+    for last_step, steps, value in ((0, (10, 20), 3.0), (0, (10, 20, 30), 1.0), (20, (30, 40), 2.0)):
         logger = Logger(tmp_path, {}, total_steps=40, save_tb=True, last_step=last_step)
         for step in steps:
             logger.log_train({"step": step, **row, "return": value}, [1, 2], [[1, 0.2], [1, 0.8]])
