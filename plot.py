@@ -49,6 +49,10 @@ def parse_args(argv=None):
         parser.error("argument --reference or --levels: only with --x steps and --y return")
     if len({source.endswith(".json") for source in args.sources}) > 1:
         parser.error("JSON files and learning curves cannot be drawn in one figure")
+    if args.sources[0].endswith(".json"):
+        for name in ("statistic", "x", "y", "reference", "levels"):
+            if getattr(args, name) != parser.get_default(name):
+                parser.error(f"argument --{name}: only for learning curves")
     if args.output and not args.replace:
         parser.refuse_existing([args.output + ending for ending in ENDINGS], "replace it with --replace")
     args.output = args.output or (DEFAULT_OUTPUT if args.replace else free_name(DEFAULT_OUTPUT, ENDINGS))

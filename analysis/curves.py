@@ -10,6 +10,7 @@ import numpy as np
 from analysis.statistics import seeds_interval, seeds_interval_name
 from analysis.style import COLOURS
 from errors import UsageError
+from logger import read_csv
 from storage.run_dir import read_flags
 
 LABELS = {
@@ -41,6 +42,15 @@ def read_rows(path, needed):
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read as CSV: {error}") from error
+    return checked_rows(path, rows, needed)
+
+
+def checked_rows(path, rows, needed):
+    """The rows of a file, if there is one and they have these columns.
+
+    Raises:
+        UsageError: they do not.
+    """
     missing = [name for name in needed if not rows or rows[0].get(name) is None]
     if missing:
         raise UsageError(f"{path} has no rows, or no column {' and no column '.join(missing)}")
@@ -70,11 +80,11 @@ def run_curve(run_dir, x, y):
     except KeyError as error:
         raise UsageError(f"{run_dir} is not the directory of a run: args.json has no {error}") from error
     path = os.path.join(run_dir, "eval.csv")
-    rows = read_rows(path, ("step", y))
+    rows = checked_rows(path, read_csv(path)[1], ("step", y))
     steps = numbers(path, rows, "step")
     if x == "hours":
         train_path = os.path.join(run_dir, "train.csv")
-        train_rows = read_rows(train_path, ("step", "duration"))
+        train_rows = checked_rows(train_path, read_csv(train_path)[1], ("step", "duration"))
         ends, durations = (numbers(train_path, train_rows, name) for name in ("step", "duration"))
         steps = np.interp(steps, [0, *ends], [0, *np.cumsum(durations) / 3600])
     else:

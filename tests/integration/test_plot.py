@@ -87,6 +87,14 @@ def test_curves_of_a_run(run):
     assert run_curve(str(run), "steps", "k").y.tolist() == [1, 2]
 
 
+def test_a_row_that_is_being_written_is_left_out(run):
+    for name in ("eval.csv", "train.csv"):
+        with open(run / name, "a") as file:
+            file.write("3000,2")  # of 2000
+    assert run_curve(str(run), "steps", "return").y.tolist() == [5.0, 20.0]
+    assert run_curve(str(run), "hours", "return").x.tolist() == [0.5, 2.0]
+
+
 def test_steps_are_those_of_the_simulator(run, tmp_path):
     record = {"args": {"env": "cheetah_run", "experiment": "mine", "seed": 7, "action_repeat": 4}}
     (run / "args.json").write_text(json.dumps(record))
@@ -274,6 +282,8 @@ def test_the_figure_of_several_sweeps(tmp_path):
         (lambda d: d / "eval.csv", ["eval.csv"], "two curves have the same task, setting and seed"),
         (lambda d: d / "nothing.json", [], "nothing.json is not a JSON file of evaluate.py --sweep or --calibration"),
         (lambda d: d / "run" / "args.json", [], "args.json is not a JSON file of evaluate.py --sweep"),
+        (lambda d: d / "nothing.json", ["--statistic", "iqm"], "argument --statistic: only for learning curves"),
+        (lambda d: d / "nothing.json", ["--levels", "a.csv"], "argument --levels: only for learning curves"),
         (lambda d: d / "eval.csv", ["a.json"], "JSON files and learning curves cannot be drawn in one figure"),
     ],
 )  # fmt: skip
