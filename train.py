@@ -314,7 +314,9 @@ class Workspace:
         """Write policy.pt if all steps are done, and close the log. Returns the exit status."""
         if self.step < self.config.num_train_steps:
             self.logger.close()
-            print(f"stopped at step {self.step}; continue with: python train.py --resume {self.run_dir}")
+            resume = f"continue with: python train.py --resume {self.run_dir}"
+            what = resume if self.config.checkpoint_frequency else "no checkpoint was saved"
+            print(f"stopped at step {self.step}; {what}")
             return 128 + self.stop[0]
         weights, flags = self.agent.actor.state_dict(), as_json(self.config)
         save_policy(self.run_dir, weights, flags, self.obs_size, self.action_size, self.step)
@@ -396,8 +398,10 @@ def resolve(config):
         raise UsageError("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
     if num_threads is None:
         num_threads = default_num_threads(config.hidden_dim, device.type)
-    if linear_kernel == "auto":
-        linear_kernel = "onednn" if device.type == "cpu" and onednn.is_faster() else "torch"
+    if device.type != "cpu":
+        linear_kernel = "torch"
+    elif linear_kernel == "auto":
+        linear_kernel = "onednn" if onednn.is_faster() else "torch"
     return replace(config, compile=compile, num_threads=num_threads, linear_kernel=linear_kernel)
 
 

@@ -152,10 +152,21 @@ def test_a_signal_right_after_the_last_chance_to_save_stops_at_the_next(workspac
     assert os.path.exists(f"{run.run_dir}/checkpoints/000000000027.checkpoint")
 
 
-def test_a_signal_before_the_first_step_ends_the_run_there(workspace):
-    run = workspace(stop=[signal.SIGINT])
+@pytest.mark.parametrize(
+    "frequency, what", [(10, "continue with: python train.py --resume"), (0, "no checkpoint was saved")]
+)
+def test_a_signal_before_the_first_step_ends_the_run_there(workspace, capsys, frequency, what):
+    run = workspace("--checkpoint_frequency", frequency, stop=[signal.SIGINT])
     assert run.train() == 128 + signal.SIGINT and run.step == 0
     assert not os.path.exists(f"{run.run_dir}/policy.pt")
+    assert f"stopped at step 0; {what}" in capsys.readouterr().out
+
+
+def test_one_dnn_is_for_a_cpu(monkeypatch):
+    config = parse_train_args([str(f) for f in [*STEPS, "--linear_kernel", "onednn"]])[0]
+    assert resolve(config).linear_kernel == "onednn"
+    monkeypatch.setattr(train_module, "choose_device", lambda device: torch.device("cuda"))
+    assert resolve(config).linear_kernel == "torch"
 
 
 def test_a_workspace_leaves_the_process_alone(workspace):
