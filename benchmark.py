@@ -43,6 +43,8 @@ def parse_seeds(text):
         if not (match := re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part)):
             raise argparse.ArgumentTypeError(f"{text!r} is not a list like 1-3,7")
         first, last = SEED(match[1]), SEED(match[2] or match[1])
+        if last < first:
+            raise argparse.ArgumentTypeError(f"{part} ends before it starts")
         if last - first >= MAX_SEEDS:
             raise argparse.ArgumentTypeError(f"{part} is a range of more than {MAX_SEEDS} seeds")
         seeds += range(first, last + 1)

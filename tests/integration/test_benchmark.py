@@ -218,6 +218,7 @@ def test_settings():
     "changed, named",
     [
         (["--seeds", "3-1"], "--seeds"),
+        (["--seeds", "3-1,5"], "3-1 ends before it starts"),
         (["--seeds", "1,1"], "--seeds"),
         (["--seeds", "a"], "--seeds"),
         (["--seeds", "1-99999999999"], "--seeds"),

@@ -40,7 +40,7 @@ REFUSED = {
     "checkpoint_frequency": ["-1", "0.5"],
     "compile": ["maybe"],
     "resume": ["nowhere", ""],
-    "video_size": ["15", "33"],
+    "video_size": ["15", "33", "1e10"],
     "video_fps": ["0", "0.5", "nan"],
     "experiment": ["a/b", "", "...", ".."],
 }
