@@ -13,6 +13,7 @@ from analysis.style import COLOURS, GREY, save_figure
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = "results/reference/pytorch_sac_curves.csv"
+NAME_HEIGHT = 32  # of an agent's name, in units of return
 COMMON = tuple(task for task in DEVELOPMENT if task != "ball_in_cup_catch")  # every agent with known sizes has these
 
 
@@ -34,12 +35,14 @@ def draw_cost(agents):
     axes = figure.subplots()
     points = [(agent, agent.mean(COMMON, at_least=len(COMMON))) for agent in agents if agent.multiply_adds is not None]
     points = [(agent, agent.multiply_adds / 1e6, mean) for agent, mean in points if mean is not None]
-    for agent, millions, mean in points:
+    heights = []  # (cost, height) of the names so far
+    for agent, millions, mean in sorted(points, key=lambda point: -point[2]):
         colour = COLOURS[1] if agent.is_ours else COLOURS[0] if agent.at_most_one_update() else GREY
         axes.plot(millions, mean, "o", color=colour)
-        is_close = [0 < other - mean < 25 and 0.8 < cost / millions < 1.25 for _, cost, other in points]
-        offset = (7, -12) if any(is_close) else (7, 3)  # not over the name of a point right above
-        axes.annotate(agent.name, (millions, mean), offset, textcoords="offset points", color=colour, fontsize=9)
+        above = [height for cost, height in heights if 0.8 < cost / millions < 1.25]
+        height = min([mean + 10, *(height - NAME_HEIGHT for height in above)])  # below the names of close points
+        heights.append((millions, height))
+        axes.annotate(agent.name, (millions, mean), (1.1 * millions, height), color=colour, fontsize=9)
     axes.set(xscale="log", xlim=(100, 150_000), ylim=(0, 1000))
     axes.set(xlabel="10^6 multiply-adds of learning per simulator step", ylabel="return after 100,000 simulator steps")
     axes.grid(alpha=0.3)

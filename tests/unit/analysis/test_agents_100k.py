@@ -65,6 +65,14 @@ def test_figure_has_the_agents_that_can_be_compared():
     assert len({line.get_color() for line in axes.lines}) == 2
 
 
+def test_names_of_close_points_do_not_overlap():
+    agents = [agent(name, **dict.fromkeys(suite_figures.COMMON, mean)) for name, mean in zip("ABC", (600, 640, 660))]
+    (axes,) = suite_figures.draw_cost(agents).axes
+    heights = [text.get_position()[1] for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == ["C", "B", "A"]
+    assert heights == [670, 670 - suite_figures.NAME_HEIGHT, 670 - 2 * suite_figures.NAME_HEIGHT]
+
+
 def test_arms_as_curves():
     arms = {"best": {("walker_run", 12): np.arange(10), ("cheetah_run", 11): np.ones(10)}}
     first, second = suite_figures.arm_curves(arms)
