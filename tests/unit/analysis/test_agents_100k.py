@@ -66,7 +66,8 @@ def test_figure_has_the_agents_that_can_be_compared():
 
 
 def test_names_of_close_points_do_not_overlap():
-    agents = [agent(name, **dict.fromkeys(suite_figures.COMMON, mean)) for name, mean in zip("ABC", (600, 640, 660))]
+    means = {"A": 600, "B": 640, "C": 660}
+    agents = [agent(name, **dict.fromkeys(suite_figures.COMMON, mean)) for name, mean in means.items()]
     (axes,) = suite_figures.draw_cost(agents).axes
     heights = [text.get_position()[1] for text in axes.texts]
     assert [text.get_text() for text in axes.texts] == ["C", "B", "A"]
