@@ -48,8 +48,8 @@ def parse_seeds(text):
         if last - first >= MAX_SEEDS:
             raise argparse.ArgumentTypeError(f"{part} is a range of more than {MAX_SEEDS} seeds")
         seeds += range(first, last + 1)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"{text!r} has no seed, or a seed twice")
+    if len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{text!r} has a seed twice")
     return seeds
 
 
