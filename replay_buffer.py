@@ -10,9 +10,8 @@ from utils import memory_limit
 # Confidence labels must be about the current policy, so open-loop states are drawn from the newest rows. Five episodes
 # of DM Control, so that a batch mixes episodes.
 RECENT_STEPS = 5000
-# Windows per open-loop state in a batch. The confidence head is small and has a higher learning rate, so a quarter of
-# the batch is enough.
-RECENT_SHARE = 4
+# To save time: an open-loop state costs about as much arithmetic as a window.
+WINDOWS_PER_OPEN_LOOP_STATE = 4
 # The smallest capacity is h + MARGIN rows: h + 1 before an open-loop state, its own row, the newest step, its end mark.
 MARGIN = 4
 
@@ -29,7 +28,7 @@ class OpenLoopStates(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Windows of j executed steps, 1 <= j <= h."""
+    """Windows of j steps, 1 <= j <= h. After a termination, rewards are 0 and actions have no effect."""
 
     obs: torch.Tensor  # (B, O) s_t
     actions: torch.Tensor  # (B, h, A) a_t..a_{t+h-1}; actions after the first j are not part of the window
@@ -124,29 +123,39 @@ class ReplayBuffer:
             self.num_rows += 1
 
     def sample(self, batch_size):
-        """Draw a `Batch` of B windows, for h > 1 with B / RECENT_SHARE open-loop states.
+        """Draw a `Batch` of B windows, for h > 1 with B / WINDOWS_PER_OPEN_LOOP_STATE open-loop states.
 
-        The start of a window is drawn uniformly from all steps; j is uniform over 1..(steps left in the
-        episode, at most h). Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
+        The start of a window is drawn uniformly from all steps; j is uniform over 1..h, or up to the end of the
+        episode's data if the environment did not terminate it. Actions after a termination are drawn uniformly.
+        Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
         """
         h, obs_size, action_size = self.chunk_size, self.obs_size, self.action_size
-        rows = self._draw_windows(batch_size)  # (B, h + 1, O + A + 3)
+        rows, each = self._draw_windows(batch_size), np.arange(batch_size)  # (B, h + 1, O + A + 3), (B,)
         left = rows[:, :, -1]
 
-        available = (left < 1).argmax(1)  # steps up to the first end mark; 0 if there is none: h or more
-        available[available == 0] = h
+        length = (left < 1).argmax(1)  # steps up to the first end mark; 0 if there is none: h or more
+        length[length == 0] = h
+        # A window goes on past a termination. If it ended there, the lengths drawn would depend on what happened, and
+        # the value of a long prefix would be that of the times that it was survived.
+        is_terminated = left[each, length] < 0
+        available = np.where(is_terminated, h, length)
         if self.committed_windows:
             available = np.minimum(available, left[:, 0])
         prefix_length = 1 + (self.rng.random(batch_size) * available).astype(np.int64)  # (B,)
-        following = rows[np.arange(batch_size), prefix_length]  # (B, O + A + 3)
+        num_steps = np.minimum(prefix_length, length)
+        following = rows[each, num_steps]  # (B, O + A + 3)
 
         # One array, and so one transfer, for all windows: (B, O + hA + O + 3)
         width = 2 * obs_size + h * action_size + 3
         window = np.empty((batch_size, width), np.float32)
         window[:, :obs_size] = rows[:, 0, :obs_size]
-        window[:, obs_size : -obs_size - 3].reshape(batch_size, h, action_size)[:] = rows[:, :-1, obs_size:-3]
+        actions = window[:, obs_size : -obs_size - 3].reshape(batch_size, h, action_size)
+        actions[:] = rows[:, :-1, obs_size:-3]
+        if is_terminated.any():
+            is_after = is_terminated[:, None] & (self._following[:-1] >= length[:, None])  # (B, h)
+            actions[is_after] = self.rng.uniform(-1, 1, (is_after.sum(), action_size))
         window[:, -obs_size - 3 : -3] = following[:, :obs_size]
-        window[:, -3] = (rows[:, :-1, -2] * self._reward_weights.take(prefix_length, axis=0)).sum(1)
+        window[:, -3] = (rows[:, :-1, -2] * self._reward_weights.take(num_steps, axis=0)).sum(1)
         window[:, -2] = self._discounts.take(prefix_length) * (following[:, -1] >= 0)
         window[:, -1] = prefix_length
         # as_strided, here and below: the cheapest of torch's views, and one operation for all of them.
@@ -158,7 +167,7 @@ class ReplayBuffer:
             reward=view((batch_size,), (width,), width - 3),
             discount=view((batch_size,), (width,), width - 2),
             next_obs=view((batch_size, obs_size), (width, 1), width - 3 - obs_size),
-            reached=self._sample_reached(max(1, batch_size // RECENT_SHARE)) if h > 1 else None,
+            reached=self._sample_reached(max(1, batch_size // WINDOWS_PER_OPEN_LOOP_STATE)) if h > 1 else None,
         )
 
     def _draw_windows(self, count):

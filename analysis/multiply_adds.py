@@ -6,7 +6,7 @@ Only matrix products are counted. A network is the list of the (inputs, outputs)
 import itertools
 
 from agent.actor import CONFIDENCE_UNITS
-from replay_buffer import RECENT_SHARE
+from replay_buffer import WINDOWS_PER_OPEN_LOOP_STATE
 
 
 def chain(*sizes):
@@ -48,7 +48,7 @@ def chunked_update(obs_size, action_size, chunk_size, hidden_dim, hidden_depth, 
     total = batch_size * sac_update(actor, critic, num_critics=2)
     if h > 1:
         head = chain(hidden_dim, CONFIDENCE_UNITS, h - 1)
-        states = batch_size // RECENT_SHARE  # R
+        states = batch_size // WINDOWS_PER_OPEN_LOOP_STATE  # R
         total += 2 * states * (forward(actor) + 2 * forward(critic) + forward(head) + gradient(head))
         total += 3 * states * (h - 1)  # of metrics
         total += 2 * batch_size * forward(head)  # the executed length at s_{t+j}; the actor's pass has it too

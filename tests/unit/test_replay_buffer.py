@@ -28,12 +28,14 @@ def check_windows(batch, last_of, terminated=False):
     for i in range(len(batch.obs)):
         t, j = int(batch.obs[i, 0]), int(batch.prefix_length[i])
         last = last_of(t)
-        assert t + j - 1 <= last
-        assert batch.actions[i, :j, 0].tolist() == [100 + t + m for m in range(j)]
-        expected = sum(DISCOUNT**m * (10 + t + m) for m in range(j))
+        steps = min(j, last + 1 - t)  # of the window before the end
+        assert steps == j or terminated
+        assert batch.actions[i, :steps, 0].tolist() == [100 + t + m for m in range(steps)]
+        assert (batch.actions[i, steps:j].abs() <= 1).all()
+        expected = sum(DISCOUNT**m * (10 + t + m) for m in range(steps))
         assert batch.reward[i].item() == pytest.approx(expected, rel=1e-6)
-        at_end = t + j - 1 == last
-        assert batch.next_obs[i, 0].item() == (t + j - 0.5 if at_end else t + j)
+        at_end = t + steps - 1 == last
+        assert batch.next_obs[i, 0].item() == (t + steps - 0.5 if at_end else t + steps)
         assert batch.discount[i].item() == pytest.approx(0.0 if at_end and terminated else DISCOUNT**j, rel=1e-6)
 
 
@@ -43,6 +45,42 @@ def test_windows_stop_at_an_episodes_end(h, terminated):
     buffer = make_buffer(h=h)
     fill(buffer, 60, episode_length=6, terminated=terminated)
     check_windows(buffer.sample(4000), lambda t: t // 6 * 6 + 5, terminated)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("probability", [0.5, 1.0])
+def test_lengths_do_not_depend_on_whether_a_step_terminates(probability, committed):
+    """Each step gives reward 1 and then terminates with a fixed probability; episodes of plans of 4 = h steps.
+
+    So a prefix of j actions has the expected reward sum_{i<j} (gamma (1 - p))^i and the expected discount
+    (gamma (1 - p))^j. Other plans differ in the observation, not in what happens.
+    """
+    h, rng = 4, np.random.default_rng(1)
+    buffer, left = make_buffer(20_000, h, committed), 0
+    for _ in range(9000):
+        left = left or h
+        terminated = bool(rng.random() < probability)
+        buffer.add([0.0], [5.0], 1.0, [0.0], terminated, False, left)
+        left = 0 if terminated else left - 1
+    batch = buffer.sample(40_000)
+    survival = DISCOUNT * (1 - probability)
+    for j in range(1, h + 1):
+        of_length = batch.prefix_length == j
+        assert of_length.sum() > 1000
+        expected = sum(survival**i for i in range(j))
+        assert batch.reward[of_length].mean().item() == pytest.approx(expected, abs=0.06)
+        assert batch.discount[of_length].mean().item() == pytest.approx(survival**j, abs=0.04)
+
+
+def test_actions_after_a_termination_are_uniform():
+    buffer = make_buffer(h=4)
+    fill(buffer, 60, episode_length=1, terminated=True)
+    actions = buffer.sample(20_000).actions[:, :, 0]
+    assert (actions[:, 0] >= 100).all()
+    after = actions[:, 1:].numpy()
+    counts, _ = np.histogram(after, 10, (-1, 1))
+    np.testing.assert_allclose(counts / after.size, 0.1, atol=0.005)
+    assert np.abs(np.corrcoef(after.T)[np.triu_indices(3, 1)]).max() < 0.03
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 7])
@@ -202,16 +240,20 @@ def plain_windows(buffer, rng, count):
         starts = [new if rows[start, -1] < 1 else start for start, new in zip(starts, again, strict=True)]
     windows = []
     for start, u in zip(starts, rng.random(count), strict=True):
-        available = next((i for i in range(h) if ring(start + i)[-1] < 1), h)
+        length = next((i for i in range(h) if ring(start + i)[-1] < 1), h)
+        terminated = ring(start + length)[-1] == -1
+        available = h if terminated else length
         if buffer.committed_windows:
             available = min(available, ring(start)[-1])
         j = 1 + int(u * available)
         reward = np.float32(0)
-        for i in range(j):
+        for i in range(min(j, length)):
             reward += ring(start + i)[-2] * np.float32(DISCOUNT**i)
-        after = ring(start + j)
+        after = ring(start + min(j, length))
         discount = np.float32(DISCOUNT**j) if after[-1] >= 0 else 0
         actions = [ring(start + i)[1] for i in range(h)]
+        if terminated:
+            actions[length:] = rng.uniform(-1, 1, h - length).astype(np.float32)
         windows.append([rows[start, 0], actions, j, reward, discount, after[0]])
     return windows
 
