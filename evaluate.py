@@ -63,7 +63,7 @@ def build_parser():
     flag("--seed", type=SEED, default=0, help="seed from which the episodes' seeds are made (default: 0)")
     flag("--confidence_threshold", type=FRACTION,
          help="a plan ends before the first confidence below it (default: the run's)")
-    flag("--sample", **either, help="sample actions from the policy (default: its mode)")
+    flag("--sample", **either, help="sample actions from the policy (default: no noise)")
     flag("--video", default=False, **either, help="record the first episode (default: no)")
     flag("--video_overlay", **either, help="show step, return and plan in the video (default: yes)")
     flag("--video_size", type=VIDEO_SIZE, help="width and height of the video in pixels (default: 256)")

@@ -23,7 +23,7 @@ def play_each(agent, env, seeds, commit_rule, sample=False, video_path=None, thr
         env: a Gymnasium environment.
         seeds: one per episode.
         commit_rule: function Plan -> executed length k.
-        sample: whether to sample actions from the policy; else each action is the mode of its Gaussian.
+        sample: whether to sample actions from the policy; else each is tanh of its Gaussian's mean.
         video_path: where to record the first episode, or None.
         threshold: shown in the video with the plan; None records without an overlay.
         video_fps: as in `VideoRecorder`.
@@ -123,7 +123,7 @@ def play(*args, **kwargs):
 def evaluate(
     agent, env, *, step, seed, num_episodes, confidence_threshold, video_path=None, video_overlay=True, video_fps=None
 ):
-    """Evaluate the mode of the policy.
+    """Evaluate the policy without its noise.
 
     The seed of an episode depends only on the run's seed, the step and the number of the episode, so that evaluations
     are independent of each other and of the training.

@@ -181,7 +181,8 @@ class Workspace:
         cfg = self.config
         if self.is_resumed:
             self.restore()
-        record_start(self.run_dir, cfg, self.step, compilation.describe(cfg, self.device))
+        update = compilation.describe(cfg, self.device)
+        record_start(self.run_dir, cfg, update, resumed_at=self.step if self.is_resumed else None)
         compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
         if cfg.fast_path:
             fast_path.install(self.agent, compile_from, cfg.linear_kernel, self.record_failed_compilation)
@@ -245,6 +246,7 @@ class Workspace:
 
     def plan(self, obs):
         """The policy's plan; in the seed steps one random action, held for the whole chunk. obs (O,) -> Plan."""
+        # For all steps of the plan: one that began in the seed steps and goes on after them stays a random one.
         self.is_planned = self.step > self.config.num_seed_steps
         if self.is_planned:
             noise = self.pink_noise.at(self.episode_length) if self.pink_noise else None
@@ -283,7 +285,7 @@ class Workspace:
         self.logger.log_train(row, self.executor.lengths, self.executor.confidences)
 
     def evaluate(self):
-        """Evaluate the mode of the policy in the evaluation environment; this does not change the training."""
+        """Evaluate the policy without its noise, in the evaluation environment; this does not change the training."""
         cfg, started = self.config, time.perf_counter()
         self.logger.announce("evaluating")
         row = evaluate(
@@ -331,7 +333,7 @@ class Workspace:
             raise RunError(f"step {self.step}: training has diverged: not all weights are finite")
         self.logger.sync()
         state = {
-            "episode": self.episode + 1,
+            "episode": self.episode + 1,  # the number of the next one
             "flags": as_json(self.config),
             "conditions": self.conditions,
             "agent": self.agent.state_dict(),

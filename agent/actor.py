@@ -24,6 +24,8 @@ class Actor(nn.Module):
         obs_size, action_size, chunk_size: O, A, h.
         hidden_dim, hidden_depth: units per hidden layer, number of hidden layers.
         log_std_bounds: (low, high) of log sigma.
+
+    Observations that it takes are normalised already, by its `normalizer`, which `SACAgent` puts here.
     """
 
     def __init__(self, obs_size, action_size, chunk_size, hidden_dim, hidden_depth, log_std_bounds=(-5.0, 2.0)):
@@ -47,32 +49,32 @@ class Actor(nn.Module):
         log_std = low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)
         if self.chunk_size == 1:
             return mean, log_std, features.new_empty(len(features), 0)
-        # detach: the confidence loss must not change the policy.
+        # detach: the confidence loss must not change what is planned.
         return mean, log_std, self.confidence(features.detach())
 
     def sample(self, obs, z):
         """A chunk and its log-likelihoods.
 
         Args:
-            obs: (B, O).
+            obs: normalised, (B, O).
             z: independent standard normal noise, (B, h, A).
 
         Returns:
             actions (B, h, A) in [-1, 1]; log_prob (B, h), in nats; confidence logits (B, h - 1).
         """
         mean, log_std, logits = self(obs)
-        actions, log_density = squash(mean, log_std, z)
-        log_prob = (-0.5 * z * z - LOG_SQRT_2PI + log_density).sum(-1)  # (B, h, A) -> (B, h)
+        actions, log_slope = squash(mean, log_std, z)
+        log_prob = (-0.5 * z * z - LOG_SQRT_2PI - log_slope).sum(-1)  # (B, h, A) -> (B, h)
         return actions, log_prob, logits
 
 
-def squash(mean, log_std, e):
+def squash(mean, log_std, z):
     """Squash a Gaussian action with tanh (Haarnoja et al. 2018b, appendix C). All shapes are equal.
 
     Returns:
-        a = tanh(mean + exp(log_std) e); log |de / da|, which is to be added to the log density of e.
+        a = tanh(mean + exp(log_std) z); log |da / dz|, which the log density of a has less than that of z.
     """
-    u = mean + log_std.exp() * e
+    u = mean + log_std.exp() * z
     # log(1 - tanh(u)^2), in a form that is finite for large |u|.
     log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))
-    return torch.tanh(u), -log_std - log_slope
+    return torch.tanh(u), log_std + log_slope

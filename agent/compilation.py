@@ -40,7 +40,7 @@ def describe(config, device):
         return f"not compiled (on {device.type} only with --compile on)"
     if num_updates(config) < COMPILE_WORTH:
         return f"not compiled (fewer than {COMPILE_WORTH:,} updates)"
-    return "not compiled (--compile off)" if has_compiler() else "not compiled (no C++ compiler)"
+    return "not compiled (--compile is off)" if has_compiler() else "not compiled (no C++ compiler)"
 
 
 def compiled(function, variants, device):

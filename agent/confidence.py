@@ -20,7 +20,7 @@ def advantage(actor, critic, reached, noise, alpha):
 
     Args:
         actor, critic: `Actor`, `Critic`.
-        reached: `replay_buffer.OpenLoopStates`. Rows with j = 0 are padding: mask their results.
+        reached: `replay_buffer.OpenLoopStates`, normalised. Rows with j = 0 are padding: mask their results.
         noise: (R, A), standard normal.
         alpha: temperature, a scalar tensor.
 
@@ -32,10 +32,11 @@ def advantage(actor, critic, reached, noise, alpha):
     with torch.no_grad():
         step = reached.prefix_length[:, None, None].expand(-1, 1, noise.shape[1])  # index j of a chunk is step j + 1
         mean, log_std = (torch.cat([x[:count].gather(1, step), x[count:, :1]]) for x in (mean, log_std))  # (2R, 1, A)
-        actions, log_density = squash(mean, log_std, noise.repeat(2, 1).unsqueeze(1))
+        actions, log_slope = squash(mean, log_std, noise.repeat(2, 1).unsqueeze(1))
         chunks = F.pad(actions, (0, 0, 0, h - 1))  # (2R, h, A)
         q = critic(reached.obs.repeat(2, 1), chunks, torch.ones_like(reached.prefix_length).repeat(2))  # (C, 2R)
-        planned, fresh = (q - alpha * log_density.sum((1, 2))).split(count, dim=1)
+        # log pi is the log density of the noise less log_slope. The noise is shared, and its density cancels.
+        planned, fresh = (q + alpha * log_slope.sum((1, 2))).split(count, dim=1)
     return planned - fresh, logits[:count]
 
 

@@ -61,16 +61,15 @@ class SACAgent:
     def _make_optimizers(self):
         """{name of the loss: Adam}; only for losses that this configuration has."""
         config = self.config
-        head = list(self.actor.confidence.parameters()) if config.chunk_size > 1 else []
-        policy = [p for name, p in self.actor.named_parameters() if not name.startswith("confidence.")]
-        policy = [p for p in policy if p.requires_grad]
+        policy = self.actor.mlp.parameters()
         optimizers = {
             "critic": torch.optim.Adam(self.critic.parameters(), config.critic_lr, tuple(config.critic_betas)),
             "actor": torch.optim.Adam(policy, config.actor_lr, tuple(config.actor_betas)),
         }
         if config.learnable_temperature:
             optimizers["temperature"] = torch.optim.Adam([self.log_alpha], config.alpha_lr, tuple(config.alpha_betas))
-        if head:
+        if config.chunk_size > 1:
+            head = self.actor.confidence.parameters()
             optimizers["confidence"] = torch.optim.Adam(head, config.confidence_lr, tuple(config.actor_betas))
         return optimizers
 
@@ -86,7 +85,7 @@ class SACAgent:
 
     @torch.no_grad()
     def plan(self, obs, sample, noise=None):
-        """A plan for one observation: sampled, or tanh of the mean of each action's Gaussian (its mode).
+        """A plan for one observation: sampled, or tanh of the mean of each action's Gaussian.
 
         Args:
             obs: (O,) array.
@@ -175,7 +174,7 @@ class SACAgent:
         """All losses of an actor update, at the same weights.
 
         Args:
-            batch: `replay_buffer.Batch`.
+            batch: `replay_buffer.Batch`, normalised.
             prefix_length: j of the actor and temperature losses, (B,).
             noise: of the chunks at batch.obs, (B, h, A), standard normal.
             confidence_noise: see `confidence_loss`; None for h = 1.
@@ -200,7 +199,7 @@ class SACAgent:
         y = sum_{i<j} gamma^i r_{t+i} + gamma^j (1 - terminated) V(s_{t+j}).
 
         Args:
-            batch: `replay_buffer.Batch`.
+            batch: `replay_buffer.Batch`, normalised.
             noise: of the chunks at s_{t+j}, (B, h, A), standard normal.
 
         Returns:
@@ -215,7 +214,7 @@ class SACAgent:
     def _value(self, obs, noise):
         """V(s) = min_c Qbar_c(s, a_{1:k}) - alpha sum_{i<=k} gamma^{i-1} log pi(a_i | s), a ~ pi(s) (section 4.1).
 
-        k is the executed length at s. obs (B, O), noise (B, h, A) -> (B,), in units of return.
+        k is the executed length at s. obs (B, O), normalised; noise (B, h, A) -> (B,), in units of return.
         """
         actions, log_prob, logits = self.actor.sample(obs, noise)
         k = executed_length(self._confidences(logits), self.config.confidence_threshold)
@@ -226,7 +225,7 @@ class SACAgent:
         """alpha sum_{i<=j} gamma^{i-1} log pi(a_i | s) - min_c Q_c(s, a_{1:j}), a ~ pi(s), mean (section 4.2).
 
         Args:
-            obs: (B, O).
+            obs: normalised, (B, O).
             actions, log_prob: a chunk drawn at obs and its log-likelihoods, (B, h, A), (B, h).
             prefix_length: j, (B,).
 
@@ -263,7 +262,7 @@ class SACAgent:
         """Cross-entropy of c_{j+1} with the share of critics with A_j >= -delta; see agent/confidence.py.
 
         Args:
-            reached: `replay_buffer.OpenLoopStates`.
+            reached: `replay_buffer.OpenLoopStates`, normalised.
             noise: of the actions that A_j compares, (R, A), standard normal.
 
         Returns:

@@ -73,7 +73,8 @@ class DMControlEnv(gym.Env, Task):
         """Apply an action (A,) in [-1, 1] for one control step. Returns as `gymnasium.Env.step`.
 
         If the simulation diverges, the episode ends: terminated, with reward 0, the last good observation and
-        {"diverged": True}. Rewards of the suite are at least 0, so the agent learns to avoid such states.
+        {"diverged": True}. Rewards of the suite, but for lqr, are at least 0, so the agent learns to
+        avoid such states.
         """
         action = np.asarray(action, np.float64)
         self._num_steps += 1

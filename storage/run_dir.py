@@ -128,14 +128,14 @@ def versions():
     return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def record_start(run_dir, config, step=0, update=""):
+def record_start(run_dir, config, update, resumed_at=None):
     """Write args.json: all flags, and command, versions and git commit of each start of the run.
 
     Args:
         run_dir: the run's directory.
         config: `Config`.
-        step: step at which the run is resumed; 0 for a new run.
         update: how updates are computed, in words.
+        resumed_at: step at which the run is resumed; None for a new run.
 
     Raises:
         RunError: args.json cannot be written.
@@ -143,9 +143,9 @@ def record_start(run_dir, config, step=0, update=""):
     command = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
     start = {"command": command, "versions": versions(), "git_commit": _git_commit(), "update": update}
     record = {"args": as_json(config), **start, "resumed": [], "finished": 0}
-    if step:
+    if resumed_at is not None:
         record = read_record(run_dir) | {"args": as_json(config)}
-        record["resumed"].append({"step": step, **start})
+        record["resumed"].append({"step": resumed_at, **start})
     _write_record(run_dir, record)
 
 

@@ -53,9 +53,9 @@ def test_two_runs_of_one_second_get_two_directories(monkeypatch):
 
 def test_the_record_of_a_run():
     directory = make_run_dir(CONFIG)
-    record_start(directory, CONFIG)
+    record_start(directory, CONFIG, "eager")
     assert read_config(directory) == CONFIG and finished_steps(directory) == 0
-    record_start(directory, CONFIG, step=50)
+    record_start(directory, CONFIG, "eager", resumed_at=50)
     record_end(directory, 100)
     with open(f"{directory}/args.json") as file:
         record = json.load(file)
@@ -66,19 +66,19 @@ def test_the_record_of_a_run():
 def test_how_updates_are_computed_is_recorded_per_start():
     directory = make_run_dir(CONFIG)
     updates = []
-    for step in (0, 50, 80):
-        record_start(directory, CONFIG, step, f"before {step}")
+    for step in (None, 0, 50):  # a run that is killed before its first regular checkpoint is resumed at step 0
+        record_start(directory, CONFIG, f"before {step}", step)
         record_update(directory, f"after {step}")
         with open(f"{directory}/args.json") as file:
             record = json.load(file)
         updates.append([start["update"] for start in (record, *record["resumed"])])
-    assert updates == [["after 0"], ["after 0", "after 50"], ["after 0", "after 50", "after 80"]]
+    assert updates == [["after None"], ["after None", "after 0"], ["after None", "after 0", "after 50"]]
 
 
 def test_without_git_there_is_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     directory = make_run_dir(CONFIG)
-    record_start(directory, CONFIG)
+    record_start(directory, CONFIG, "eager")
     with open(f"{directory}/args.json") as file:
         assert json.load(file)["git_commit"] is None
 
