@@ -12,7 +12,7 @@ import os
 
 from cli import Parser
 from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
-from errors import RunError, UsageError, report_errors
+from errors import UsageError, report_errors
 
 MODES = ("video", "sweep", "calibration", "bias")  # and "episodes", without a flag
 MODES_OF_FLAGS = {  # flag: {mode that accepts it: default}
@@ -140,12 +140,12 @@ def run(args):
     from analysis import evaluation_file
     from analysis.style import save_figure
     from rollout import episode_seed
-    from storage.files import check_writable, free_name
+    from storage.files import check_writable, reserve_name
 
     endings = evaluation_file.ENDINGS[args.mode]
-    default = os.path.join(args.run_dir, evaluation_file.NAMES[args.mode])
-    output = args.output or free_name(default, endings)
+    output = args.output or os.path.join(args.run_dir, evaluation_file.NAMES[args.mode])
     check_writable(f"{output}.json")
+    output = reserve_name(output, endings)
     threshold = config.confidence_threshold if args.confidence_threshold is None else args.confidence_threshold
     result = {
         "title": f"{config.env}, seed {config.seed}, step {step}",
@@ -166,7 +166,9 @@ def run(args):
         figure = play(result, args, output, agent, env, config, seeds)
         result["complete"] = True
     finally:
-        if set(result) != known:  # there are results
+        if set(result) == known:  # there are no results
+            os.remove(f"{output}.json")
+        else:
             evaluation_file.write(output, result)
             if not result["complete"]:
                 print(f"wrote {output}.json, incomplete", flush=True)
@@ -224,14 +226,11 @@ def play_calibration(result, args, output, agent, env, config, seeds):
                 print(f"episode {pair['episode']}, {len(pairs)} of {args.pairs} pairs done", flush=True)
             pairs.append(pair)
         report = calibration.report(pairs)
-        result |= {"horizon": args.horizon, **report}
-    except (KeyboardInterrupt, RunError):
+    finally:
         if pairs:
             result |= {"horizon": args.horizon, "num_pairs": len(pairs)}
-        raise
-    finally:
-        if "num_pairs" in result:
             evaluation_file.write_csv(output, calibration.csv_rows(pairs))
+    result |= report
     print(calibration.table(result))
     return calibration.draw(result)
 

@@ -102,6 +102,17 @@ def free_name(name, endings):
     return candidate
 
 
+def reserve_name(name, endings):
+    """As `free_name`, and creates the empty file name + endings[0], so that no other process takes the name."""
+    while True:
+        candidate = free_name(name, endings)
+        try:
+            open(candidate + endings[0], "xb").close()
+            return candidate
+        except FileExistsError:
+            pass
+
+
 def _sync_directory(path):
     if os.name == "posix":  # Windows cannot open directories
         descriptor = os.open(path, os.O_RDONLY)

@@ -302,18 +302,19 @@ def test_a_calibration_needs_critics_and_plans(run, tmp_path):
         assert not list(directory.glob("calibration.*"))
 
 
-def test_an_interrupted_calibration_keeps_its_pairs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])  # the latter in an environment of the user's
+def test_an_interrupted_calibration_keeps_its_pairs(tmp_path, monkeypatch, error):
     pair = {"episode": 1, "time": 3, "position": 2, "confidence": 0.5, "predicted": 0.1, "realised": [0.2, 0.3]}
 
     def two_pairs(*_):
         yield pair
         yield pair
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr("analysis.calibration.pairs", two_pairs)
     args = parse_args([str(tmp_path), "--calibration"])
     result = {"confidence_threshold": 0.5}
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         play_calibration(result, args, str(tmp_path / "a"), None, None, Config(env="x"), [1])
     assert result["num_pairs"] == 2 and len((tmp_path / "a.csv").read_text().splitlines()) == 3
 

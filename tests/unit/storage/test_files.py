@@ -3,8 +3,9 @@ import os
 
 import pytest
 
+import storage.files as files_module
 from errors import RunError
-from storage.files import check_writable, free_name, json_bytes, write_atomically
+from storage.files import check_writable, free_name, json_bytes, reserve_name, write_atomically
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
@@ -53,3 +54,24 @@ def test_a_name_that_is_free_with_all_endings(tmp_path):
     for used, expected in (("a.png", "a-2"), ("a-2.json", "a-3"), ("a-4.json", "a-3")):
         (tmp_path / used).write_text("")
         assert free_name(name, [".json", ".png"]) == str(tmp_path / expected)
+
+
+def test_a_reserved_name_is_not_free_again(tmp_path):
+    name = str(tmp_path / "a")
+    (tmp_path / "a-2.png").write_text("")
+    assert [reserve_name(name, [".json", ".png"]) for _ in range(3)] == [name, f"{name}-3", f"{name}-4"]
+    assert sorted(os.listdir(tmp_path)) == ["a-2.png", "a-3.json", "a-4.json", "a.json"]
+
+
+def test_two_processes_reserve_two_names(tmp_path, monkeypatch):
+    """The second one takes the name after the first has found it free."""
+    name, find = str(tmp_path / "a"), files_module.free_name
+
+    def slowly(*args):
+        found = find(*args)
+        monkeypatch.setattr(files_module, "free_name", find)
+        assert reserve_name(name, [".json"]) == name
+        return found
+
+    monkeypatch.setattr(files_module, "free_name", slowly)
+    assert reserve_name(name, [".json"]) == f"{name}-2"
