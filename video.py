@@ -109,7 +109,7 @@ def _check_frame(frame):
 
 
 def _steps_per_second(env):
-    return env.metadata.get("render_fps", 30)
+    return env.metadata.get("render_fps") or 30
 
 
 def check_fps(env, fps):

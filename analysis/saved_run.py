@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from agent import SACAgent
 from config import Config, differing_flags
-from envs import make_env
+from envs import EnvError, make_env
 from errors import UsageError
 from storage.checkpoint import CheckpointError, Checkpoints
 from storage.policy import load_policy
@@ -71,9 +71,13 @@ def _newest_checkpoint(run_dir, with_critics):
 
 
 def _build_agent(run_dir, config):
+    problem = f"{run_dir} cannot be played with the flags in its args.json"
     try:
         env = make_env(config.env, config.action_repeat)
+    except EnvError as error:
+        raise UsageError(f"{problem}: {error}") from error
+    try:
         return SACAgent(env.observation_space.shape[0], env.action_space.shape[0], config, "cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        raise UsageError(f"{run_dir} cannot be played with the flags in its args.json: {reason}") from error
+        raise UsageError(f"{problem}: {reason}") from error

@@ -136,6 +136,8 @@ def make_gymnasium(name, render):
         env = _make(env_id, render)
     except (gym.error.Error, ImportError) as error:
         raise EnvError(f"{name} cannot be made: {error}") from error
+    except SystemExit as error:  # it would end the process without a word
+        raise EnvError(f"{name} cannot be made: it calls sys.exit({error.code!r})") from error
     except Exception as error:
         error.add_note(f"This was raised while the environment {name} was made.")
         raise

@@ -122,7 +122,7 @@ def import_module(name):
         return name
     try:
         importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = f"{error.filename}, line {error.lineno}" if isinstance(error, SyntaxError) else _place(error)
         raise EnvError(f"importing {module} fails: {type(error).__name__}: {error} ({place})") from error
     try:

@@ -43,6 +43,14 @@ def test_fast_environments_are_recorded_in_real_time_with_fewer_frames(env, tmp_
     assert reader.get_meta_data()["fps"] == 25 and sum(1 for _ in reader) == 25
 
 
+@pytest.mark.parametrize("metadata", [{}, {"render_fps": None}])
+def test_without_a_rate_there_are_30_steps_per_second(env, metadata):
+    env.unwrapped.metadata = metadata
+    check_fps(env, 30)
+    with pytest.raises(ValueError, match="more than the 30 steps per second"):
+        check_fps(env, 31)
+
+
 @pytest.mark.parametrize(
     "rate, fps, of_the_file, period",
     [

@@ -220,8 +220,25 @@ def test_a_module_that_fails_shows_its_own_error(module):
         f"importing broken_import fails: ModuleNotFoundError: No module named 'nonexistent_thing' ({broken}, line 2)"
     )
     broken = module("broken_syntax", "x = (\n")
+    module("exiting_import", "raise SystemExit(0)\n")
+    with pytest.raises(EnvError, match="importing exiting_import fails: SystemExit: 0 .*exiting_import.py, line 1"):
+        make_env("exiting_import:X-v0")
     with pytest.raises(EnvError, match="importing broken_syntax fails: SyntaxError: .*broken_syntax.py, line 1"):
         make_env("broken_syntax:X-v0")
+
+
+def test_an_environment_that_exits_while_it_is_made_is_refused(module):
+    text = """
+    import sys
+    import gymnasium as gym
+    class Exiting(gym.Env):
+        def __init__(self):
+            sys.exit(0)
+    gym.register("Exiting-v0", Exiting)
+    """
+    module("exiting_init", text)
+    with pytest.raises(EnvError, match=r"^exiting_init:Exiting-v0 cannot be made: it calls sys.exit\(0\)$"):
+        make_env("exiting_init:Exiting-v0")
 
 
 def test_an_exception_while_it_is_made_is_kept_too(module):
