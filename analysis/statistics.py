@@ -52,7 +52,7 @@ def mean_interval(values):
     if n == 1:
         return mean, None, None
     if n >= FEW:
-        low, high = _bootstrap(values, np.mean)
+        low, high = _around(mean, *_bootstrap(values, np.mean))
         return mean, float(low), float(high)
     from scipy.stats import t
 
@@ -82,9 +82,8 @@ def seeds_interval(values, statistic="mean"):
     value = function(values, axis=0)
     if n == 1:
         return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
-    if n >= FEW and values.size:
-        return value, *_bootstrap(values, function)
-    return value, values.min(0), values.max(0)
+    interval = _bootstrap(values, function) if n >= FEW and values.size else (values.min(0), values.max(0))
+    return value, *_around(value, *interval)
 
 
 def seeds_interval_name(n):
@@ -124,6 +123,11 @@ def summary(returns, lengths):
         "returns": returns,
         "ks": [float(np.mean(k)) for k in lengths],
     }
+
+
+def _around(value, low, high):
+    """(low, high) without the rounding that leaves value outside, as where all values are equal."""
+    return np.minimum(low, value), np.maximum(high, value)
 
 
 def _bootstrap(values, function):

@@ -36,6 +36,13 @@ def test_equal_values_have_an_interval_of_no_width():
         assert mean_interval([3.0] * n) == (3.0, 3.0, 3.0)
 
 
+@pytest.mark.parametrize("value, n", [(492.49496360785895, 20), (0.1, 3)])
+def test_no_error_bar_of_equal_values_is_negative(value, n):
+    """Rounded, the mean of 3 times 0.1 is more than 0.1, and means of resamples differ from that of the values."""
+    for interval in (mean_interval([value] * n), seeds_interval([value] * n), seeds_interval([[value]] * n)):
+        assert (statistics.error_bars(*interval) >= 0).all()
+
+
 def test_one_value_has_no_interval():
     assert mean_interval([104.65]) == (104.65, None, None)
     assert json.loads(json.dumps(summary([104.65], [[1, 3]]), allow_nan=False)) == {
