@@ -3,8 +3,8 @@
 At states inside plans the episode is branched. One branch executes the next planned action, then follows the policy;
 the other replans there and follows the policy. Both draw from the same random streams. The difference of their
 discounted returns is the realised advantage of continuing; the critics predict it. Single differences are noisy, so
-pairs are sorted by the prediction, split into ten groups and averaged. Each pair is branched twice: how well one repeat
-predicts the other is the ceiling for any prediction.
+pairs are sorted by the prediction, split into ten groups and averaged. Each pair is branched twice: how well one noisy
+repeat predicts the other is there for comparison; a prediction without noise of its own can do better.
 """
 
 import numpy as np
@@ -116,7 +116,7 @@ def report(rows):
         "realised": _interval(realised.mean(1)),
         "interval": mean_interval_name(len(rows)),
         "group_interval": mean_interval_name(len(rows) // NUM_GROUPS),
-        "auc_ceiling": _auc(realised[:, ::-1], realised),
+        "auc_other_repeat": _auc(realised[:, ::-1], realised),
     }
     for name in ("predicted", "confidence"):
         score = np.array([row[name] for row in rows])
@@ -130,6 +130,11 @@ def report(rows):
             "groups": groups,
         }
     return result
+
+
+def other_repeat_auc(result):
+    """AUC of one repeat for the sign of the other, from a report; older files call it a ceiling."""
+    return result["auc_ceiling" if "auc_ceiling" in result else "auc_other_repeat"]
 
 
 def _interval(values):
@@ -167,7 +172,7 @@ def table(result):
         lines += [f"{group[name]:10.4f} {_with_interval(group['realised'])}" for group in score["groups"]]
         values = {"rank correlation": "spearman", "of the groups": "spearman_groups", "AUC": "auc"}
         lines.append(", ".join(f"{text} {_number(score[key])}" for text, key in values.items()))
-    lines += ["", f"ceiling, the AUC of one repeat as a prediction of the other: {_number(result['auc_ceiling'])}"]
+    lines += ["", f"AUC of one noisy repeat for the sign of the other: {_number(other_repeat_auc(result))}"]
     return "\n".join(lines)
 
 
@@ -193,7 +198,7 @@ def draw(result):
             axes.axline((0, 0), slope=1, color=GREY, linestyle=":", label="as predicted")
         bars = error_bars(mean, low, high)
         axes.errorbar(x, mean, bars, color=COLOURS[0], marker="o", linestyle="none", capsize=2)
-        auc = f"AUC {_number(result[name]['auc'])} (ceiling {_number(result['auc_ceiling'])})"
+        auc = f"AUC {_number(result[name]['auc'])} (other repeat {_number(other_repeat_auc(result))})"
         axes.set(xlabel=f"{name}; {result['num_pairs']} pairs in ten groups", title=auc)
         axes.grid(alpha=0.3)
         axes.locator_params(axis="x", nbins=5)

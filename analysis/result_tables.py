@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import factorial, first_reward, long_prefixes, paired_arms, threshold_sweep
+from analysis import calibration, factorial, first_reward, long_prefixes, paired_arms, threshold_sweep
 from analysis.agents_100k import LABELS, read_agents
 from analysis.curves import numbers, read_rows
 from analysis.paired_arms import DEVELOPMENT
@@ -99,10 +99,10 @@ def calibration_groups():
 def calibration_auc():
     """AUC for the sign of the realised advantage."""
     return _calibration(
-        ["of the prediction", "of the confidence", "ceiling"],
+        ["of the prediction", "of the confidence", "other repeat"],
         lambda report: report["predicted"]["auc"],
         lambda report: report["confidence"]["auc"],
-        lambda report: report["auc_ceiling"],
+        calibration.other_repeat_auc,
     )
 
 

@@ -128,7 +128,7 @@ def test_report_against_counting():
     halves = list(zip(*(row["realised"] for row in rows), strict=True))
     predicted = [row["predicted"] for row in rows]
     assert result["predicted"]["auc"] == pytest.approx(np.mean([auc(predicted, half) for half in halves]))
-    assert result["auc_ceiling"] == pytest.approx(np.mean([auc(*halves), auc(*halves[::-1])]))
+    assert result["auc_other_repeat"] == pytest.approx(np.mean([auc(*halves), auc(*halves[::-1])]))
     assert 0.6 < result["predicted"]["auc"] < 0.9 and result["predicted"]["spearman"] > 0.4
     assert result["confidence"]["auc"] == 0.5 and result["confidence"]["spearman"] is None
     groups = result["predicted"]["groups"]
@@ -139,6 +139,13 @@ def test_report_against_counting():
         assert min(means) < group["realised"]["low"] < np.mean(means) < group["realised"]["high"] < max(means)
         assert group["predicted"] == pytest.approx(np.mean([predicted[i] for i in index]))
     assert result["realised"]["mean"] == pytest.approx(np.mean(halves)) and result["num_pairs"] == 200
+
+
+def test_the_auc_of_a_repeat_is_read_from_older_files():
+    rows = [{"predicted": float(i), "confidence": 0.1 * i, "realised": [i - 5.0, i - 4.5]} for i in range(10)]
+    result = calibration.report(rows) | {"title": "a", "horizon": 5}
+    result["auc_ceiling"] = result.pop("auc_other_repeat")
+    assert "other repeat 1.000" in calibration.draw(result).axes[0].get_title()
 
 
 def test_too_few_pairs_are_refused():
