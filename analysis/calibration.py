@@ -110,12 +110,13 @@ def report(rows):
     """
     if len(rows) < NUM_GROUPS:
         raise UsageError(f"the episodes have {len(rows)} pairs only, and {NUM_GROUPS} are needed: play more episodes")
+    sizes = len(rows) // NUM_GROUPS, -(-len(rows) // NUM_GROUPS)  # of groups: they can differ by one pair
     realised = np.array([row["realised"] for row in rows])  # (N, 2)
     result = {
         "num_pairs": len(rows),
         "realised": _interval(realised.mean(1)),
         "interval": mean_interval_name(len(rows)),
-        "group_interval": mean_interval_name(len(rows) // NUM_GROUPS),
+        "group_interval": " or ".join(filter(None, dict.fromkeys(map(mean_interval_name, sizes)))),
         "auc_other_repeat": _auc(realised[:, ::-1], realised),
     }
     for name in ("predicted", "confidence"):

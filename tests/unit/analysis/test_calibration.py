@@ -111,6 +111,21 @@ def test_groups_of_one_pair_have_no_interval():
     assert figure.axes[0].get_ylabel() == "realised advantage of continuing"
 
 
+@pytest.mark.parametrize(
+    "num_pairs, name",
+    [
+        (10, ""),
+        (11, "95% t interval"),
+        (90, "95% t interval"),
+        (91, "95% t interval or 95% bootstrap interval"),
+        (100, "95% bootstrap interval"),
+    ],
+)
+def test_groups_name_the_intervals_of_all_their_sizes(num_pairs, name):
+    rows = [{"predicted": float(i), "confidence": 0.1 * i, "realised": [0.0, i - 5.0]} for i in range(num_pairs)]
+    assert calibration.report(rows)["group_interval"] == name
+
+
 def test_report_against_counting():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=200).round(1)
