@@ -86,14 +86,21 @@ def pool(results):
     Returns:
         dict: title, runs, interval (its name), rows as those of `rows` with the return of each run, and gains: of each
         threshold, mean k, by how much learned lengths returned more than shuffled ones in each run, its mean and
-        `mean_interval`, and p of Student's paired test.
+        `mean_interval`, and p of Student's paired test; None where all runs gain the same.
 
     Raises:
-        UsageError: they are not of one task, two are of the same seed, or their fixed lengths and thresholds differ.
+        UsageError: they are not of one task, two are of the same seed, one is incomplete, or their --episodes,
+            --sample, fixed lengths or thresholds differ.
     """
-    titles = [result["title"] for result in results]  # task, seed, step
+    titles = [result["title"].partition(", step ")[0] for result in results]  # task, seed
     if len({title.split(",")[0] for title in titles}) > 1 or len(set(titles)) < len(titles):
         raise UsageError("these sweeps are not of runs of one task with different seeds")
+    for result in results:
+        if not result.get("complete", True):  # older files do not say
+            raise UsageError(f"the sweep of {result['title']} is incomplete")
+    for name in ("episodes", "sample"):
+        if len({result.get(name) for result in results}) > 1:
+            raise UsageError(f"these sweeps were not played with the same --{name}")
     tables = [{(row["kind"], row["setting"]): row for row in result["rows"]} for result in results]
     for table in tables:
         for kind, setting in list(table):
@@ -114,7 +121,8 @@ def pool(results):
         if kind == "confidence":
             gain = returns - values("return", "shuffled", setting)
             value, low, high = mean_interval(gain)
-            p = float(ttest_1samp(gain, 0).pvalue) if gain.any() else 1.0
+            is_constant = np.allclose(gain, gain[0], rtol=1e-9, atol=0)  # but for rounding
+            p = None if is_constant else float(ttest_1samp(gain, 0).pvalue)
             summed_up = {"gain": value, "gain_low": low, "gain_high": high, "p": p}
             gains.append({"threshold": setting, "k": k, "gains": gain.tolist()} | summed_up)
     task = titles[0].split(",")[0].rpartition(":")[2]  # without the module of a Gymnasium id
@@ -146,8 +154,9 @@ def gains_table(pooled):
     for gain in pooled["gains"]:
         interval = interval_text(gain["gain_low"], gain["gain_high"], digits=1)
         better = sum(value > 0 for value in gain["gains"])
+        p = "-" if gain["p"] is None else f"{gain['p']:.2g}"
         lines.append(
-            f"{gain['threshold']:9} {gain['k']:7.2f} {gain['gain']:19.1f}   {interval:22} {gain['p']:8.2g}"
+            f"{gain['threshold']:9} {gain['k']:7.2f} {gain['gain']:19.1f}   {interval:22} {p:>8}"
             f"  {better} of {pooled['runs']}"
         )
     return "\n".join(lines)

@@ -39,11 +39,11 @@ def test_shuffled_lengths_are_the_same_lengths_in_another_order():
     assert len({tuple(drawn[i : i + 7]) for i in range(0, 70, 7)}) > 5
 
 
-def sweep_of(learned, shuffled, seed=1, task="task"):
+def sweep_of(learned, shuffled, seed=1, task="task", step=9):
     """A file of one threshold; shuffled is None where all lengths are the same."""
     rows = [("fixed", 1, 1.0, 5.0), ("confidence", 0.5, 2.0, learned)] + [("shuffled", 0.5, 2.0, shuffled)]
     rows = [dict(zip(("kind", "setting", "k", "return"), row, strict=True)) for row in rows if row[3] is not None]
-    return {"title": f"{task}, seed {seed}, step 9", "rows": rows}
+    return {"title": f"{task}, seed {seed}, step {step}", "rows": rows}
 
 
 def test_pooled_gains_are_paired_over_runs():
@@ -60,6 +60,14 @@ def test_pooled_gains_are_paired_over_runs():
     x = t / np.sqrt(3)
     assert gain["p"] == pytest.approx(2 * (0.5 - (x / (1 + x * x) + np.arctan(x)) / np.pi))
     assert "3 of 4" in threshold_sweep.gains_table(pooled)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("gain", [0.0, 0.1])
+def test_p_is_undefined_where_all_runs_gain_the_same(gain):
+    pooled = threshold_sweep.pool([sweep_of(value + gain, value, seed) for seed, value in enumerate((1.0, 2.0, 3.0))])
+    assert pooled["gains"][0]["p"] is None
+    assert threshold_sweep.gains_table(pooled).split("\n")[1].split()[-4] == "-"
 
 
 def test_intervals_of_few_runs_are_their_range_and_those_of_gains_are_of_student():
@@ -85,10 +93,15 @@ def test_a_fixed_length_at_the_same_looks_per_step():
 
 
 def test_unlike_sweeps_are_not_pooled():
-    for other in (sweep_of(1.0, 2.0), sweep_of(1.0, 2.0, 2, "other")):
+    for other in (sweep_of(1.0, 2.0, step=10), sweep_of(1.0, 2.0, 2, "other")):
         with pytest.raises(UsageError, match="of one task with different seeds"):
             threshold_sweep.pool([sweep_of(1.0, 2.0), other])
     other = sweep_of(1.0, 2.0, 2)
     other["rows"][0]["setting"] = 2
     with pytest.raises(UsageError, match="the same fixed lengths"):
         threshold_sweep.pool([sweep_of(1.0, 2.0), other])
+    for flag, mine, others in (("episodes", 20, 50), ("sample", False, True)):
+        with pytest.raises(UsageError, match=f"with the same --{flag}"):
+            threshold_sweep.pool([sweep_of(1.0, 2.0) | {flag: mine}, sweep_of(1.0, 2.0, 2) | {flag: others}])
+    with pytest.raises(UsageError, match="task, seed 2, step 9 is incomplete"):
+        threshold_sweep.pool([sweep_of(1.0, 2.0) | {"complete": True}, sweep_of(1.0, 2.0, 2) | {"complete": False}])
