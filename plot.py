@@ -7,9 +7,10 @@ python plot.py exp/RUN/sweep.json                         the figure of a sweep 
 """
 
 import os
+from pathlib import Path
 
 from analysis import evaluation_file
-from analysis.curves import csv_curves, draw, numbers, published_curves, read_rows, run_curve
+from analysis.curves import csv_curves, draw, numbers, read_rows, reference_curves, run_curve
 from analysis.statistics import STATISTICS
 from analysis.style import ENDINGS, save_figure
 from cli import Parser
@@ -37,8 +38,8 @@ def parse_args(argv=None):
         "--x", choices=("steps", "hours"), default="steps", help="x axis; hours exclude evaluations (default: steps)"
     )
     parser.add_argument("--y", choices=("return", "k"), default="return", help="y axis (default: return)")
-    parser.add_argument("--reference", help="CSV with columns env, seed, step, episode_reward: published curves")
-    parser.add_argument("--levels", help="CSV with columns env, return: horizontal lines")
+    parser.add_argument("--reference", help="CSV with env, seed, step, episode_reward: curves named after the file")
+    parser.add_argument("--levels", help="CSV with env, return: horizontal lines named after the file")
     parser.add_argument(
         "--output",
         help=f"figure without .png, .svg (default: {DEFAULT_OUTPUT}, with a number if it exists)",
@@ -70,11 +71,12 @@ def curves_figure(args):
         curves += [run_curve(source, args.x, args.y)] if os.path.isdir(source) else csv_curves(source, args.x, args.y)
     if len({curve[:3] for curve in curves}) < len(curves):
         raise UsageError("two curves have the same task, setting and seed; give each setting its own --experiment")
-    references = published_curves(args.reference) if args.reference else []
+    references = reference_curves(args.reference, Path(args.reference).stem) if args.reference else []
     levels = {}
     if args.levels:
         rows = read_rows(args.levels, ("env", "return"))
-        levels = dict(zip((row["env"] for row in rows), numbers(args.levels, rows, "return"), strict=True))
+        returns, label = numbers(args.levels, rows, "return"), Path(args.levels).stem
+        levels = {row["env"]: (label, value) for row, value in zip(rows, returns, strict=True)}
     return draw(curves, args.statistic, args.x, args.y, references, levels)
 
 

@@ -106,13 +106,13 @@ def csv_curves(path, x, y):
     return [Curve(*who, numbers(path, rows, name), numbers(path, rows, y)) for who, rows in groups.items()]
 
 
-def published_curves(path):
+def reference_curves(path, setting):
     """The curves of a file with the columns env, seed, step, episode_reward."""
     groups = {}
     for row in read_rows(path, ("env", "seed", "step", "episode_reward")):
         groups.setdefault((row["env"], row["seed"]), []).append(row)
     return [
-        Curve(task, "published", seed, numbers(path, rows, "step"), numbers(path, rows, "episode_reward"))
+        Curve(task, setting, seed, numbers(path, rows, "step"), numbers(path, rows, "episode_reward"))
         for (task, seed), rows in groups.items()
     ]
 
@@ -149,8 +149,8 @@ def draw(curves, statistic, x, y, references=(), levels=None):
     Args:
         curves: list of Curve.
         statistic, x, y: as on the command line.
-        references: list of Curve, drawn in grey as far as the others go.
-        levels: {task: return}, drawn as a line.
+        references: list of Curve of one setting, drawn in grey as far as the others go.
+        levels: {task: (label, return)}, drawn as a line.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -163,7 +163,7 @@ def draw(curves, statistic, x, y, references=(), levels=None):
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for task, panel in zip(tasks, panels, strict=False):
         end = max(curve.x[-1] for curve in curves if curve.task == task)
-        _draw_published(panel, [curve for curve in references if curve.task == task], (levels or {}).get(task), end)
+        _draw_references(panel, [curve for curve in references if curve.task == task], (levels or {}).get(task), end)
         for setting, colour in zip(settings, COLOURS * len(settings), strict=False):
             seeds = [curve for curve in curves if (curve.task, curve.setting) == (task, setting)]
             if seeds:
@@ -179,14 +179,15 @@ def draw(curves, statistic, x, y, references=(), levels=None):
     return figure
 
 
-def _draw_published(panel, published, level, end):
-    at, value = aggregate(published, "mean")[:2] if published else ([], [])
+def _draw_references(panel, references, level, end):
+    at, value = aggregate(references, "mean")[:2] if references else ([], [])
     if len(at) and at[0] <= end:
         shown = np.append(at[at < end], end)  # returns of later steps would set the scale
         value = np.interp(shown, at, value, right=np.nan)
-        panel.plot(shown, value, color="#888888", linestyle="--", label="published SAC")
+        panel.plot(shown, value, color="#888888", linestyle="--", label=references[0].setting)
     if level is not None:
-        panel.axhline(level, color="#888888", linestyle=":", label="published D4PG, 1e8 steps")
+        label, value = level
+        panel.axhline(value, color="#888888", linestyle=":", label=label)
 
 
 def _draw_setting(panel, seeds, statistic, x, colour):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis import paired_arms
 from analysis.agents_100k import read_agents
-from analysis.curves import Curve, draw, published_curves
+from analysis.curves import Curve, draw, reference_curves
 from analysis.paired_arms import DEVELOPMENT
 from analysis.style import COLOURS, GREY, save_figure
 
@@ -54,7 +54,7 @@ def draw_cost(agents):
 def main():
     """Write both figures."""
     curves = arm_curves(paired_arms.finished_arms(ROOT))
-    published = published_curves(str(ROOT / PUBLISHED))
+    published = reference_curves(str(ROOT / PUBLISHED), "published SAC")
     save_figure(draw(curves, "mean", "steps", "return", published), str(ROOT / "figures/suite100k"))
     save_figure(draw_cost(read_agents(ROOT)), str(ROOT / "figures/cost"))
 

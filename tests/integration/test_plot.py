@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+import plot
 from analysis import evaluation_file
 from analysis.curves import Curve, aggregate, csv_curves, draw, on_common_hours, run_curve
 from errors import UsageError
@@ -121,24 +122,33 @@ def test_hours_are_interpolated_at_equal_times():
 def test_the_figure_shows_every_task_and_setting(results):
     found = csv_curves(str(results), "steps", "return")
     reference = [
-        Curve("walker_run", "published", "1", np.array([1000.0, 9000.0]), np.array([1.0, 9.0])),
-        Curve("cheetah_run", "published", "1", np.array([5000.0, 9000.0]), np.array([1.0, 9.0])),  # begins too late
+        Curve("walker_run", "other", "1", np.array([1000.0, 9000.0]), np.array([1.0, 9.0])),
+        Curve("cheetah_run", "other", "1", np.array([5000.0, 9000.0]), np.array([1.0, 9.0])),  # begins too late
     ]
-    figure = draw(found, "mean", "steps", "return", reference, {"cheetah_run": 700.0})
+    figure = draw(found, "mean", "steps", "return", reference, {"cheetah_run": ("best", 700.0)})
     cheetah, walker = figure.axes
     assert [panel.get_title() for panel in figure.axes] == ["cheetah_run", "walker_run"]
     lines = {line.get_label(): line for line in walker.get_lines() if not line.get_label().startswith("_")}
-    assert set(lines) == {"published SAC", "plain (3)", "adaptive (3)"}
+    assert set(lines) == {"other", "plain (3)", "adaptive (3)"}
     assert lines["plain (3)"].get_ydata().tolist() == pytest.approx([12.0, 22.0, 32.0])
     assert lines["plain (3)"].get_color() != lines["adaptive (3)"].get_color()
     seeds = [line.get_ydata().tolist() for line in walker.get_lines() if line.get_label().startswith("_")]
     assert len(seeds) == 6 and seeds[:3] == [[10 + s, 20 + s, 30 + s] for s in (1, 2, 3)]  # thin lines
     assert figure.legends[0].get_title().get_text() == "mean, thin: each seed, area: range of 3 seeds"
     labels = {line.get_label() for line in cheetah.get_lines()}
-    assert "published D4PG, 1e8 steps" in labels and "published SAC" not in labels
+    assert "best" in labels and "other" not in labels
     assert walker.get_xlim() == (0, 3000)
-    assert lines["published SAC"].get_xdata().tolist() == [1000, 3000]  # later returns do not set the scale
-    assert lines["published SAC"].get_ydata().tolist() == [1, 3]
+    assert lines["other"].get_xdata().tolist() == [1000, 3000]  # later returns do not set the scale
+    assert lines["other"].get_ydata().tolist() == [1, 3]
+
+
+def test_references_and_levels_are_named_after_their_files(tmp_path, results):
+    rows = [("walker_run", 1, step, 5.0) for step in (1000, 3000)]
+    curves = write(tmp_path / "mine.csv", ("env", "seed", "step", "episode_reward"), rows)
+    levels = write(tmp_path / "others.csv", ("env", "return"), [("walker_run", 7.0)])
+    args = plot.parse_args([str(results), "--reference", str(curves), "--levels", str(levels)])
+    lines = {line.get_label(): line for line in plot.curves_figure(args).axes[1].get_lines()}
+    assert lines["mine"].get_ydata().tolist() == [5, 5] and lines["others"].get_ydata() == [7, 7]
 
 
 @pytest.mark.parametrize("x", ["steps", "hours"])
