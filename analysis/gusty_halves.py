@@ -16,7 +16,7 @@ from analysis.saved_run import load_run
 from cli import Parser
 from config import POSITIVE_INT
 from envs import make_env
-from errors import report_errors
+from errors import UsageError, report_errors
 from rollout import episode_seed, play
 from storage.files import check_writable, json_bytes, write_atomically
 
@@ -35,8 +35,14 @@ class ByHalf(gym.Wrapper):
 
 
 def halves(run_dir, episodes):
-    """{commit rule: [mean return in the gusty half, in the calm half]}, per episode."""
+    """{commit rule: [mean return in the gusty half, in the calm half]}, per episode.
+
+    Raises:
+        UsageError: the run cannot be played, or is not on Gusty.
+    """
     agent, config, _ = load_run(run_dir)
+    if not hasattr(make_env(config.env).unwrapped, "is_gusty"):
+        raise UsageError(f"{run_dir} is a run on {config.env}, which has no gusty half")
     seeds = [episode_seed(0, episode) for episode in range(episodes)]
     rules = {f"fixed {k}": lambda plan, k=k: k for k in range(1, config.chunk_size + 1)}
     result = {}
@@ -55,6 +61,8 @@ def main():
     parser.add_argument("--output", required=True, metavar="FILE.json")
     args = parser.parse_args()
     parser.refuse_existing([args.output], "move it")
+    if len({Path(run_dir).name for run_dir in args.run_dirs}) < len(args.run_dirs):
+        parser.error("argument RUN_DIR: two directories have the same name")
     torch.set_num_threads(1)
     with report_errors():
         check_writable(args.output)
