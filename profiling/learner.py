@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -47,47 +48,65 @@ CONTESTANTS = {
 }
 
 
-def start(label, width, batch_size, updates):
-    """The contestant's process and its announcement, or None and what went wrong."""
+def start(label, width, batch_size, updates, stderr):
+    """The contestant's process and its announcement, or None and what went wrong; stderr: the file for its errors."""
     name, flags, is_peer = CONTESTANTS[label]
     if is_peer and not PEERS_PYTHON.exists():
         return None, {"failed": "not installed: make .venv-bench/installed"}
     python = PEERS_PYTHON if is_peer else sys.executable
     sizes = ["--width", width, "--batch_size", batch_size, "--warmup", updates]
     command = [python, "-m", "profiling.contestant", name, *sizes, *flags]
-    with tempfile.TemporaryFile("w+") as stderr:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            env=os.environ | ONE_THREAD,
-            cwd=ROOT,
-        )
-        for line in process.stdout:
-            if line.startswith('{"package"'):
-                return process, json.loads(line)
-        status = process.wait()
-        stderr.seek(0)
-        last_line = (stderr.read().strip().splitlines() or ["no message"])[-1]
-        return None, {"failed": f"exit status {status}: {last_line}"}
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        env=os.environ | ONE_THREAD,
+        cwd=ROOT,
+    )
+    for line in process.stdout:
+        if line.startswith('{"package"'):
+            return process, json.loads(line)
+    return None, failure(process, stderr)
+
+
+def failure(process, stderr):
+    """What went wrong in a process that has closed its output."""
+    status = process.wait()
+    stderr.seek(0)
+    last_line = (stderr.read().strip().splitlines() or ["no message"])[-1]
+    return {"failed": f"exit status {status}: {last_line}"}
+
+
+def ask(process, updates):
+    """The seconds of a number of updates, as the contestant answers; None if it has ended."""
+    try:
+        process.stdin.write(f"{updates}\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return None
+    answer = process.stdout.readline()
+    return json.loads(answer) if answer else None
 
 
 def measure(size, labels, rounds):
     """{label: seconds per update, wall and CPU, medians over rounds}."""
     width, batch_size, updates = SIZES[size]
     running, results = {}, {}
-    for label in labels:
-        process, results[label] = start(label, width, batch_size, updates)
-        if process:
-            running[label] = process
-    samples = {label: [] for label in running}
-    for _ in range(rounds):
-        for label, process in running.items():
-            process.stdin.write(f"{updates}\n")
-            process.stdin.flush()
-            samples[label].append(json.loads(process.stdout.readline()))
+    with ExitStack() as stack:
+        errors = {label: stack.enter_context(tempfile.TemporaryFile("w+")) for label in labels}
+        for label in labels:
+            process, results[label] = start(label, width, batch_size, updates, errors[label])
+            if process:
+                running[label] = process
+        samples = {label: [] for label in running}
+        for _ in range(rounds):
+            for label, process in list(running.items()):
+                if answer := ask(process, updates):
+                    samples[label].append(answer)
+                else:
+                    results[label] = failure(running.pop(label), errors[label])
     for label, process in running.items():
         process.stdin.close()
         process.wait()

@@ -23,6 +23,15 @@ def test_the_table_says_why_a_contestant_failed(monkeypatch):
     assert "exit status 2" in table and "argument --h: invalid int value: 'five'" in table
 
 
+def test_the_table_says_why_a_contestant_died_between_its_answers(monkeypatch, tmp_path):
+    lines = ["#!/bin/sh", """echo '{"package": "a", "start_s": 0}'"""]
+    lines += ["read n", """echo '{"wall": 1, "cpu": 1}'""", "read n", "echo 'no memory' >&2", "exit 3"]
+    (tmp_path / "python").write_text("\n".join(lines))
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(learner, "PEERS_PYTHON", tmp_path / "python")
+    assert "exit status 3: no memory" in learner.table(learner.measure("256", ["sbx (JAX)"], 2))
+
+
 def test_the_table_says_how_to_install_the_peers(monkeypatch, tmp_path):
     monkeypatch.setattr(learner, "PEERS_PYTHON", tmp_path / "python")
     assert "make .venv-bench/installed" in learner.table(learner.measure("256", ["sbx (JAX)"], 1))
