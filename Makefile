@@ -31,8 +31,8 @@ faults: .venv/installed
 	.venv/bin/python -m pytest -m faults
 
 bench: .venv/installed .venv-bench/installed
-	.venv/bin/python -m profiling.learner --output results/bench/learner.json
-	.venv/bin/python -m profiling.loop --output results/bench/loop.json
+	.venv/bin/python -m profiling.learner
+	.venv/bin/python -m profiling.loop
 
 FIRST = results/first_evidence
 PLOT = .venv/bin/python plot.py --replace

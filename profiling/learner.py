@@ -4,7 +4,6 @@ Each contestant is a process of its own with one thread on one core. They take t
 noisy machine slows them all; medians over rounds. CPU time is the steadier number on a shared machine.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -14,6 +13,11 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+
+from cli import Parser
+from config import POSITIVE_INT
+from errors import report_errors
+from storage.files import check_writable, json_bytes, write_atomically
 
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
@@ -130,25 +134,33 @@ def table(results):
 
 
 def main():
-    """Measure, print the tables and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """The command line; every error is one sentence."""
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="units per layer (default: both)"
     )
     parser.add_argument(
         "--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), help="contestants (default: all)"
     )
-    parser.add_argument("--rounds", type=int, default=9, help="rounds (default: 9)")
-    parser.add_argument("--output", help="JSON file to write, e.g. results/bench/learner.json (default: none)")
+    parser.add_argument("--rounds", type=POSITIVE_INT, default=9, help="rounds (default: 9)")
+    parser.add_argument("--output", help="JSON file to write (default: none)")
     args = parser.parse_args()
+    with report_errors():
+        if args.output:
+            parser.refuse_existing([args.output], "move it")
+            check_writable(args.output)
+        run(args)
+
+
+def run(args):
+    """Measure, print the tables and write the JSON."""
     record = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "rounds": args.rounds}
     for size in args.sizes:
         width, batch_size, _ = SIZES[size]
         record[size] = measure(size, args.only, args.rounds)
         print(f"\n{width} units, batch {batch_size}, O = 17, A = 6, one thread\n{table(record[size])}", flush=True)
     if args.output:
-        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.output).write_text(json.dumps(record, indent=2) + "\n")
+        write_atomically(args.output, json_bytes(record))
 
 
 if __name__ == "__main__":

@@ -4,15 +4,15 @@ Runs train.py's own loop with a stopwatch around each part. Seed steps, updates 
 videos are excluded.
 """
 
-import argparse
-import json
-import os
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import ExitStack, chdir
 from unittest import mock
+
+from cli import Parser
+from errors import report_errors
+from storage.files import check_writable, json_bytes, write_atomically
 
 SEED_STEPS, WARM_UP, STEPS = 1000, 1100, 3000
 PARTS = ("act", "environment", "observe", "add", "sample", "update", "log")
@@ -101,18 +101,24 @@ def measure(task, flags):
 
 
 def main():
-    """Measure each task, print a table and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """The command line; every error is one sentence."""
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=["cheetah_run", "humanoid_run"], help="DM Control tasks")
     parser.add_argument("--output", help="JSON file to write (default: none)")
     args, flags = parser.parse_known_args()
+    with report_errors():
+        if args.output:
+            parser.refuse_existing([args.output], "move it")
+            check_writable(args.output)
+        run(args, flags)
+
+
+def run(args, flags):
+    """Measure each task, print a table and write the JSON."""
     record = {}
-    home = os.getcwd()
     for task in args.tasks:
-        with tempfile.TemporaryDirectory() as scratch:
-            os.chdir(scratch)  # for the run directories
+        with tempfile.TemporaryDirectory() as scratch, chdir(scratch):  # for the run directories
             record[task] = measure(task, flags)
-            os.chdir(home)
     print(f"\nmicroseconds per step {' '.join(flags)}\n{'':14}" + "".join(f"{part:>12}" for part in (*PARTS, "other")))
     for task, parts in record.items():
         print(f"{task:14}" + "".join(f"{value:12.0f}" for value in parts.values()))
@@ -120,8 +126,7 @@ def main():
         share = overhead / (sum(parts.values()) - parts["environment"])
         print(f"{'':14}act + observe + add + sample + log: {share:.1%} of a step without the environment")
     if args.output:
-        Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.output).write_text(json.dumps(record, indent=2) + "\n")
+        write_atomically(args.output, json_bytes(record))
 
 
 if __name__ == "__main__":

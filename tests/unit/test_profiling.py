@@ -1,12 +1,14 @@
 """The learner's benchmark: its floor, what it says of a contestant that fails, and the parts of an update."""
 
 import itertools
+import sys
 
 import pytest
 import torch
 
 from agent import onednn
-from profiling import contestant, learner, update
+from errors import UsageError
+from profiling import contestant, learner, loop, update
 
 
 def test_every_way_to_multiply_gives_the_same_product():
@@ -30,6 +32,29 @@ def test_the_table_says_why_a_contestant_died_between_its_answers(monkeypatch, t
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(learner, "PEERS_PYTHON", tmp_path / "python")
     assert "exit status 3: no memory" in learner.table(learner.measure("256", ["sbx (JAX)"], 2))
+
+
+@pytest.mark.parametrize(
+    "command, flags, sentence",
+    [
+        (learner, ["--rounds", "0"], "argument --rounds: "),
+        (learner, ["--output", "old.json"], "old.json exists"),
+        (loop, ["--output", "old.json"], "old.json exists"),
+        (loop, ["--tasks", "typo"], "error: no task typo"),
+    ],
+)
+def test_a_mistake_is_one_sentence(monkeypatch, tmp_path, capsys, command, flags, sentence):
+    def measure(*_):
+        raise UsageError("no task typo")
+
+    monkeypatch.setattr(command, "measure", measure)
+    monkeypatch.setattr(sys, "argv", ["command", *flags])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.json").write_text("old")
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and sentence in error and error.count("\n") == 1
 
 
 def test_the_table_says_how_to_install_the_peers(monkeypatch, tmp_path):
