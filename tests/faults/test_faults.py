@@ -152,14 +152,24 @@ def test_a_signal_saves_at_the_end_of_the_episode(tmp_path, undisturbed, number,
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_ends_at_once(tmp_path, undisturbed, number):
-    process = start_fork(tmp_path, *RESUMED)
-    wait_for(lambda: num_rows(tmp_path) >= 3)
-    send(process, number)
-    wait_for(lambda: (tmp_path / "stderr").read_text())
-    send(process, number)
-    process.join(10)
-    assert process.exitcode in (-number, 128 + number)  # the episode may have ended in between
-    assert train(tmp_path, *RESUMED, "--resume", "auto").returncode == 0
+    """The episode cannot end between the two: its environment is held in a step."""
+    (tmp_path / "hold").touch()
+    flags = [*RESUMED, "--env", "tests.envs.slow:Held-v0"]
+    process = start_fork(tmp_path, *flags)
+    try:
+        wait_for((tmp_path / "held").exists)
+        assert checkpoint_steps(tmp_path) == [400, 600]
+        send(process, number)
+        wait_for(lambda: (tmp_path / "stderr").read_text())
+        send(process, number)
+        process.join(10)
+    finally:
+        process.kill()  # if no signal did
+        process.join()
+    assert process.exitcode == -number
+    assert checkpoint_steps(tmp_path) == [400, 600]
+    (tmp_path / "hold").unlink()
+    assert train(tmp_path, *flags, "--resume", "auto").returncode == 0
     assert_same_runs(the_run(tmp_path), undisturbed)
 
 
