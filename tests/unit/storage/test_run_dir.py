@@ -1,6 +1,8 @@
 """The directory of a run: which one is found, and what args.json may hold."""
 
 import json
+import os
+import subprocess
 
 import pytest
 
@@ -125,6 +127,18 @@ def test_one_process_at_a_time():
         pass
 
 
-def test_the_commit_is_this_repositorys():
-    commit = run_dir_module._git_commit()
-    assert commit is None or len(commit.removesuffix("-dirty")) == 40
+def test_the_commit_is_that_of_the_package_and_not_of_the_working_folder(tmp_path, monkeypatch):
+    """The package in a repository of its own; this process is in a folder outside it."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)  # which may sign commits
+    checkout = tmp_path / "checkout"
+    module = checkout / "storage" / "run_dir.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    git = ["git", "-C", checkout, "-c", "user.name=a", "-c", "user.email=a"]
+    for words in (["init"], ["add", "."], ["commit", "-m", "first"], ["tag", "-m", "first", "v1"]):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    monkeypatch.setattr(run_dir_module, "__file__", str(module))
+    assert run_dir_module._git_commit() == head
+    module.write_text("# changed")
+    assert run_dir_module._git_commit() == f"{head}-dirty"
