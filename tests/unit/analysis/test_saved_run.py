@@ -51,6 +51,12 @@ def test_the_checkpoint_where_critics_are_needed_or_there_is_no_policy(run):
     assert step == 60 and same(agent.actor, run.early.actor)
 
 
+def test_the_checkpoint_of_a_run_that_was_continued_after_its_policy(run):
+    Checkpoints(run.path).save(90, run.state, run.buffer)
+    agent, _, step = load_run(str(run.path))
+    assert step == 90 and same(agent.actor, run.early.actor)
+
+
 def edit(run, **changes):
     args = json.loads((run.path / "args.json").read_text())["args"] | changes
     (run.path / "args.json").write_text(json.dumps({"args": {k: v for k, v in args.items() if v != "gone"}}))
