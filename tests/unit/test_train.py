@@ -83,7 +83,7 @@ def test_cadences(workspace, monkeypatch):
     assert saved == [(0, 1), (20, 4), (40, 7)]
 
 
-def test_the_shares_of_wall_time(workspace, monkeypatch):
+def test_the_shares_of_wall_time_and_the_duration_of_an_episode(workspace, monkeypatch):
     """On a clock that only the sections move: 1 per step, 2 per batch, 3 per update, 50, 100."""
     now = [0.0]
 
@@ -96,7 +96,8 @@ def test_the_shares_of_wall_time(workspace, monkeypatch):
 
         monkeypatch.setattr(owner, name, slow)
 
-    monkeypatch.setattr("utils.perf_counter", lambda: now[0])
+    for clock in ("utils.perf_counter", "train.time.perf_counter"):
+        monkeypatch.setattr(clock, lambda: now[0])
     takes(ReplayBuffer, "add", 1)
     takes(ReplayBuffer, "sample", 2)
     takes(CountingAgent, "update", 3)
@@ -110,6 +111,7 @@ def test_the_shares_of_wall_time(workspace, monkeypatch):
         if seconds := expected.pop(row["step"], None):
             shares = [float(row[f"share_{name}"]) for name in train_module.SECTIONS]
             assert shares == pytest.approx([value / sum(seconds) for value in seconds])
+            assert float(row["duration"]) == sum(seconds[:3])  # without evaluations
     assert not expected
 
 
