@@ -154,6 +154,23 @@ def test_a_signal_right_after_the_last_chance_to_save_stops_at_the_next(workspac
     assert os.path.exists(f"{run.run_dir}/checkpoints/000000000027.checkpoint")
 
 
+def test_without_checkpoints_a_signal_ends_the_run_inside_the_episode(workspace, capsys):
+    """There is nothing to save at its end."""
+    stop = []
+    run = workspace("--checkpoint_frequency", 0, stop=stop)
+    collect = run.collect
+
+    def collect_and_stop():
+        collect()
+        if run.step == 23:  # of the episode of steps 21 to 27
+            stop.append(signal.SIGTERM)
+
+    run.collect = collect_and_stop
+    assert run.train() == 128 + signal.SIGTERM and run.step == 23 and not run.episode_over
+    assert "stopped at step 23; no checkpoint was saved" in capsys.readouterr().out
+    assert not os.path.exists(f"{run.run_dir}/policy.pt") and not os.path.exists(f"{run.run_dir}/checkpoints")
+
+
 @pytest.mark.parametrize(
     "frequency, what", [(10, "continue with: python train.py --resume"), (0, "no checkpoint was saved")]
 )
