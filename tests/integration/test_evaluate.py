@@ -67,10 +67,14 @@ def test_a_run_that_has_not_finished_plays_its_last_checkpoint(run):
     assert json.loads((run / "evaluation.json").read_text())["step"] == last
 
 
-def test_a_video(run, renderer):
-    assert evaluate(run, "--episodes", 1, "--video").returncode == 0
-    # The first reset is the probe of the renderer.
-    assert sum(1 for _ in imageio.get_reader(run / "evaluation-video.mp4")) == 4
+def test_a_video_with_and_without_the_plan(run, renderer):
+    """Frames of 48 rows; the plan is drawn into 12 more."""
+    plain = ["--no-video_overlay", "--output", run / "plain"]
+    for name, flags, height in (("evaluation-video", [], 60), ("plain", plain, 48)):
+        assert evaluate(run, "--episodes", 1, "--video", *flags).returncode == 0
+        frames = [frame for frame in imageio.get_reader(run / f"{name}.mp4")]
+        # The first reset is the probe of the renderer.
+        assert len(frames) == 4 and frames[0].shape == (height, 64, 3)
 
 
 @pytest.fixture(scope="module")

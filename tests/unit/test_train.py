@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from cli import parse_train_args
 from errors import UsageError
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
-from tests.envs.scripted import episode_length
+from tests.envs.scripted import COLOUR, episode_length
 from tests.helpers import SMALL, rows
 from train import Workspace, resolve
 from utils import numpy_generator
@@ -113,6 +114,15 @@ def test_the_shares_of_wall_time_and_the_duration_of_an_episode(workspace, monke
             assert shares == pytest.approx([value / sum(seconds) for value in seconds])
             assert float(row["duration"]) == sum(seconds[:3])  # without evaluations
     assert not expected
+
+
+@pytest.mark.parametrize("overlay, height", [("--video_overlay", 60), ("--no-video_overlay", 48)])
+def test_the_overlay_of_a_video_can_be_left_out(workspace, overlay, height):
+    """The environment's frames have 48 rows of one colour; the plan is drawn into 12 more below them."""
+    run = workspace("--save_video", overlay)
+    assert run.train() == 0
+    frame = next(iter(imageio.get_reader(f"{run.run_dir}/video/50.mp4")))
+    assert frame.shape == (height, 64, 3) and np.abs(frame[:48].mean((0, 1)) - COLOUR).max() < 6
 
 
 def test_no_checkpoints_and_no_early_stop_file(workspace):
