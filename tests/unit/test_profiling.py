@@ -1,6 +1,7 @@
-"""The learner's benchmark: its floor, what it says of a contestant that fails, and the parts of an update."""
+"""The learner's benchmark: its floor, its medians, contestants that fail, and the parts of an update."""
 
 import itertools
+import os
 import sys
 
 import pytest
@@ -60,6 +61,42 @@ def test_a_mistake_is_one_sentence(monkeypatch, tmp_path, capsys, command, flags
 def test_the_table_says_how_to_install_the_peers(monkeypatch, tmp_path):
     monkeypatch.setattr(learner, "PEERS_PYTHON", tmp_path / "python")
     assert "make .venv-bench/installed" in learner.table(learner.measure("256", ["sbx (JAX)"], 1))
+
+
+# Answers with known (wall, CPU) milliseconds per update, round after round.
+CONTESTANT = """
+import json, sys
+rounds = {
+    "matmul_bound": [(9, 3), (2, 1), (4, 2)],
+    "sbx": [(8, 16), (6, 4), (7, 3)],
+    "ours": [(5, 6), (30, 1), (10, 50)],
+}[sys.argv[3]]
+print("a library's greeting")
+print(json.dumps({"package": sys.argv[3], "start_s": 1.5}), flush=True)
+for line, (wall, cpu) in zip(sys.stdin, rounds):
+    updates = int(line)
+    print(json.dumps({"wall": 1e-3 * wall * updates, "cpu": 1e-3 * cpu * updates}), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a script as a program")
+def test_medians_over_rounds_and_their_ratios(monkeypatch, tmp_path):
+    """Contestants are real processes, of a program that measures nothing and answers with known times."""
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\n{CONTESTANT}")
+    program.chmod(0o755)
+    monkeypatch.setattr(learner.sys, "executable", str(program))
+    monkeypatch.setattr(learner, "PEERS_PYTHON", program)
+    labels = ["matrix products", "sbx (JAX)", "ours, h = 1"]
+    results = learner.measure("256", labels, 3)
+    measured = [(results[label]["wall_ms"], results[label]["cpu_ms"]) for label in labels]
+    assert measured == [pytest.approx(expected) for expected in ((4, 2), (7, 4), (10, 6))]
+    columns = [line[32:].split() for line in learner.table(results).splitlines()[1:]]
+    assert columns == [
+        ["4.00", "2.00", "1.00", "0.50", "1.5"],
+        ["7.00", "4.00", "2.00", "1.00", "1.5"],
+        ["10.00", "6.00", "3.00", "1.50", "1.5"],
+    ]
 
 
 @pytest.mark.parametrize(
