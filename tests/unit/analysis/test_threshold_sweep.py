@@ -5,6 +5,7 @@ from agent.chunking import Plan
 from analysis import threshold_sweep
 from envs import make_env
 from errors import UsageError
+from rollout import play
 from tests.envs.scripted import episode_return
 
 
@@ -15,7 +16,9 @@ class Planner:
         return Plan(np.zeros((3, 2), np.float32), np.array([1.0, 0.85, 0.75 if obs[0] % 2 == 0 else 0.25]))
 
 
-def test_rows():
+def test_rows(monkeypatch):
+    played = []  # what `play` returned for each row
+    monkeypatch.setattr(threshold_sweep, "play", lambda *args: played.append(play(*args)) or played[-1])
     env = make_env("tests.envs.scripted:Scripted-v0")
     rows = list(threshold_sweep.rows(Planner(), env, seeds=[5, 6, 7], chunk_size=3))
     episodes = iter(range(1, 1000))
@@ -23,11 +26,16 @@ def test_rows():
         assert row["returns"] == [episode_return(next(episodes)) for _ in range(3)]
     learned = {row["setting"]: row for row in rows if row["kind"] == "confidence"}
     assert learned[0.2]["k"] == 3 and learned[0.8]["k"] == 2 and learned[0.9]["k"] == 1
-    assert 2 < learned[0.5]["k"] < 3
-    controls = [row for row in rows if row["kind"] == "shuffled"]
-    assert [row["setting"] for row in controls] == [0.3, 0.4, 0.5, 0.6, 0.7]  # where lengths differ at all
-    for row in controls:
-        assert row["k"] == pytest.approx(learned[row["setting"]]["k"], abs=0.4)
+    controls = {row["setting"]: row for row in rows if row["kind"] == "shuffled"}
+    assert list(controls) == [0.3, 0.4, 0.5, 0.6, 0.7]  # where lengths differ at all
+    lengths = {(row["kind"], row["setting"]): sum(ks, []) for row, (_, ks) in zip(rows, played, strict=True)}
+    for setting, control in controls.items():
+        # Plans at steps 0, 3, 5 of an episode of 7, at 0, 3 of 4, at 0, 3, 5, 7 of 9.
+        assert lengths["confidence", setting] == [3, 2, 2, 3, 2, 3, 2, 2, 2]
+        # In the order that is drawn here the episodes take as many plans: each length once.
+        assert lengths["shuffled", setting] != lengths["confidence", setting]
+        assert sorted(lengths["shuffled", setting]) == sorted(lengths["confidence", setting])
+        assert control["k"] == learned[setting]["k"] == pytest.approx(21 / 9)
 
 
 def test_shuffled_lengths_are_the_same_lengths_in_another_order():
