@@ -21,12 +21,6 @@ def curves(*ys, x=(10, 20)):
     return [Curve("t", "s", str(i), np.array(x), np.array(y)) for i, y in enumerate(ys)]
 
 
-def test_the_interval_of_few_seeds_is_their_range():
-    x, value, low, high = aggregate(curves(*[(v, 10 * v) for v in (1.0, 2.0, 6.0, 11.0)]), "mean")
-    assert x.tolist() == [10, 20] and value == pytest.approx([5.0, 50.0])
-    assert low.tolist() == [1, 10] and high.tolist() == [11, 110]
-
-
 def test_many_seeds_have_the_exact_bootstrap_interval():
     """The means of resamples of five zeros and five ones are binomial: P(X < 2) = 0.011, P(X < 3) = 0.055."""
     _, value, low, high = aggregate(curves(*[(v, 10 * v) for v in [0.0, 1.0] * 5]), "mean")
@@ -37,11 +31,6 @@ def test_interquartile_mean():
     x, value, low, high = aggregate(curves(*[(v, v) for v in (-1000.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1000.0)]), "iqm")
     assert value == pytest.approx([3.5, 3.5])  # of 2, 3, 4, 5
     assert (low < value).all() and (value < high).all()
-
-
-def test_one_seed_has_no_interval():
-    _, value, low, high = aggregate(curves((1.0, 2.0)), "mean")
-    assert value.tolist() == [1.0, 2.0] and np.isnan([low, high]).all()
 
 
 def test_seeds_are_averaged_at_their_common_steps():
