@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 
 from tests.forked import run_script
+from tests.oracle import TIMING
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--hidden_dim", "32", "--batch_size", "16", "--no-save_video", "--no-log_save_tb"]
-TIMING = ("duration", "steps_per_second")
-TIMING += tuple(f"share_{section}" for section in ("collect", "sample", "update", "evaluate", "checkpoint"))
 
 
 def train(cwd, *flags, **environment):
