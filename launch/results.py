@@ -11,6 +11,8 @@ from logger import read_csv
 from storage.files import write_atomically
 from storage.run_dir import read_record
 
+KEY = ("env", "setting", "seed")  # columns that tell the runs of a benchmark apart
+
 
 def last_step(path):
     """`step` in the last complete row of a run's CSV file; 0 if there is no row or the file is damaged."""
@@ -21,18 +23,40 @@ def last_step(path):
     return int(rows[-1]["step"]) if rows else 0
 
 
+def read_table(path):
+    """Rows of a table of `write_results`, list of dict of text; empty if the file is missing.
+
+    Raises:
+        UsageError: it cannot be read, or is not such a table.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        if any(None in row or not all(map(row.get, KEY)) for row in rows):
+            raise ValueError("a row has too many cells, or does not name its run")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (csv.Error, ValueError) as error:
+        raise UsageError(f"{path} is not a table of benchmark.py; move it") from error
+    return rows
+
+
 def write_results(name, runs):
     """Write results/NAME/runs.csv, one row per run, and eval.csv, all their evaluations.
+
+    Rows of other runs that are in the tables already stay. A column that only some runs have is empty for the others.
 
     Args:
         name: NAME.
         runs: finished runs, list of `Run`.
 
     Returns:
-        the rows of runs.csv, list of dict.
+        the rows of these runs in runs.csv, list of dict.
 
     Raises:
-        UsageError: eval.csv of a run is missing or damaged.
+        UsageError: eval.csv of a run is missing or damaged, or a table of an earlier call is damaged.
         RunError: a table cannot be written.
     """
     runs_rows, eval_rows = [], []
@@ -52,7 +76,10 @@ def write_results(name, runs):
         runs_rows.append(
             who | {"return": rows[-1]["return"], "commit": commit, "command": command, "versions": versions}
         )
+    new_keys, tables = {_key(row) for row in runs_rows}, {}
     for path, rows in ((f"results/{name}/runs.csv", runs_rows), (f"results/{name}/eval.csv", eval_rows)):
+        tables[path] = [row for row in read_table(path) if _key(row) not in new_keys] + rows
+    for path, rows in tables.items():
         os.makedirs(os.path.dirname(path), exist_ok=True)
         text = io.StringIO()
         columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -61,6 +88,10 @@ def write_results(name, runs):
         writer.writerows(rows)
         write_atomically(path, text.getvalue().encode())
     return runs_rows
+
+
+def _key(row):
+    return tuple(str(row[name]) for name in KEY)
 
 
 def summary(rows):

@@ -1,0 +1,76 @@
+"""The tables of a benchmark, from run directories of a few rows."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from config import Config
+from errors import UsageError
+from launch.results import write_results
+from launch.run import Run
+from logger import CsvLog
+from storage.run_dir import make_run_dir, record_end, record_start
+from tests.helpers import rows
+
+RUNS, EVAL = "results/b/runs.csv", "results/b/eval.csv"
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def finished(seed, evaluations):
+    """A `Run` whose directory is on the disk, with these rows of eval.csv."""
+    config = Config(env="Pendulum-v1", experiment="b-s", seed=seed, num_train_steps=evaluations[-1]["step"])
+    directory = make_run_dir(config)
+    os.mkdir(f"{directory}/checkpoints")
+    Path(f"{directory}/checkpoints/1.checkpoint").touch()
+    record_start(directory, config, "eager")
+    record_end(directory, config.num_train_steps)
+    log = CsvLog(f"{directory}/eval.csv")
+    for row in evaluations:
+        log.write(row)
+    return Run("Pendulum-v1", "s", seed, ("--seed", str(seed)), config)
+
+
+def returns(path):
+    return [(row["seed"], row["return"]) for row in rows(path)]
+
+
+def test_a_later_call_keeps_the_rows_of_other_runs():
+    first = [finished(seed, [{"step": 10, "return": -2.5, "return_1": -2.5}]) for seed in (1, 2)]
+    write_results("b", first)
+    before = rows(EVAL)
+    written = write_results("b", [finished(3, [{"step": 10, "return": -1.5, "return_1": -1, "return_2": -2}])])
+    assert [row["seed"] for row in written] == [3]
+    assert returns(RUNS) == [("1", "-2.5"), ("2", "-2.5"), ("3", "-1.5")]
+    assert [row["command"] for row in rows(RUNS)] == [f"python train.py --seed {seed}" for seed in (1, 2, 3)]
+    after = rows(EVAL)
+    assert after[:2] == [row | {"return_2": ""} for row in before] and len(after) == 3
+    assert (after[2]["return_1"], after[2]["return_2"], after[2]["simulator_step"]) == ("-1", "-2", "10")
+
+
+def test_a_run_that_goes_on_replaces_its_own_rows_alone():
+    runs = [finished(seed, [{"step": 10, "return": -2.5}]) for seed in (1, 2, 3)]
+    write_results("b", runs)
+    CsvLog(f"{runs[1].directory()}/eval.csv", last_step=10).write({"step": 20, "return": -0.5})
+    write_results("b", [runs[1]])
+    assert returns(RUNS) == [("1", "-2.5"), ("3", "-2.5"), ("2", "-0.5")]
+    assert returns(EVAL) == [("1", "-2.5"), ("3", "-2.5"), ("2", "-2.5"), ("2", "-0.5")]
+    before = [Path(path).read_bytes() for path in (RUNS, EVAL)]
+    write_results("b", [runs[1]])
+    assert [Path(path).read_bytes() for path in (RUNS, EVAL)] == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"step,return\r\n1,2\r\n", b"env,setting,seed\r\na,b,1,2\r\n", b"env,setting,seed\r\na\r\n", b"\xff\r\n\xff\r\n"],
+)
+def test_a_file_that_is_no_table_is_not_replaced(content):
+    os.makedirs("results/b")
+    Path(EVAL).write_bytes(content)
+    with pytest.raises(UsageError, match="results/b/eval.csv is not a table of benchmark.py; move it"):
+        write_results("b", [finished(1, [{"step": 10, "return": 1}])])
+    assert Path(EVAL).read_bytes() == content and os.listdir("results/b") == ["eval.csv"]
