@@ -16,7 +16,7 @@ from config import POSITIVE_INT, SEED
 from errors import UsageError, report_errors
 from launch.local import ROOT, LocalJobs
 from launch.ray_cluster import ClusterError, RayJobs
-from launch.results import summary, write_results
+from launch.results import check_results, summary, write_results
 from launch.run import Run
 from launch.scheduler import Scheduler
 from storage.run_dir import lock
@@ -166,6 +166,7 @@ def main():
         log_dir = os.path.join("exp", f"{name}-logs")
         scheduler = Scheduler(runs, jobs, log_dir)
         with locked(log_dir):
+            check_results(name)
             stopped = scheduler.go()
             if finished := [run for run in runs if scheduler.is_finished(run)]:
                 print(summary(write_results(name, finished)))

@@ -6,9 +6,9 @@ import os
 import shlex
 import statistics
 
-from errors import UsageError
+from errors import RunError, UsageError
 from logger import read_csv
-from storage.files import write_atomically
+from storage.files import check_writable, write_atomically, writing
 from storage.run_dir import read_record
 
 KEY = ("env", "setting", "seed")  # columns that tell the runs of a benchmark apart
@@ -43,6 +43,20 @@ def read_table(path):
     return rows
 
 
+def check_results(name):
+    """Check before any training that `write_results` can add to its tables. Creates results/NAME/.
+
+    Raises:
+        UsageError: a table cannot be read or written, or is damaged.
+    """
+    for path in _paths(name):
+        read_table(path)
+        try:
+            check_writable(path)
+        except RunError as error:
+            raise UsageError(str(error)) from error
+
+
 def write_results(name, runs):
     """Write results/NAME/runs.csv, one row per run, and eval.csv, all their evaluations.
 
@@ -56,7 +70,7 @@ def write_results(name, runs):
         the rows of these runs in runs.csv, list of dict.
 
     Raises:
-        UsageError: eval.csv of a run is missing or damaged, or a table of an earlier call is damaged.
+        UsageError: args.json or eval.csv of a run is missing or damaged, or a table of an earlier call is damaged.
         RunError: a table cannot be written.
     """
     runs_rows, eval_rows = [], []
@@ -67,20 +81,21 @@ def write_results(name, runs):
         path = os.path.join(directory, "eval.csv")
         repeat = record["args"].get("action_repeat", 1)
         rows = [who | row | {"simulator_step": int(row["step"]) * repeat} for row in read_csv(path)[1]]
-        if not rows:
-            raise UsageError(f"{path} is missing or empty, though the run has finished")
+        if not rows or not rows[-1].get("return"):
+            raise UsageError(f"{path} is missing or has no last return, though the run has finished")
         eval_rows += rows
         versions = " ".join(f"{package}=={version}" for package, version in record["versions"].items())
         command = shlex.join(["python", "train.py", *run.argv])
-        commit = record["git_commit"]
+        commit = record.get("git_commit")
         runs_rows.append(
             who | {"return": rows[-1]["return"], "commit": commit, "command": command, "versions": versions}
         )
     new_keys, tables = {_key(row) for row in runs_rows}, {}
-    for path, rows in ((f"results/{name}/runs.csv", runs_rows), (f"results/{name}/eval.csv", eval_rows)):
+    for path, rows in zip(_paths(name), (runs_rows, eval_rows), strict=True):
         tables[path] = [row for row in read_table(path) if _key(row) not in new_keys] + rows
     for path, rows in tables.items():
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with writing(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
         text = io.StringIO()
         columns = list(dict.fromkeys(column for row in rows for column in row))
         writer = csv.DictWriter(text, columns)
@@ -88,6 +103,10 @@ def write_results(name, runs):
         writer.writerows(rows)
         write_atomically(path, text.getvalue().encode())
     return runs_rows
+
+
+def _paths(name):
+    return f"results/{name}/runs.csv", f"results/{name}/eval.csv"
 
 
 def _key(row):

@@ -17,7 +17,8 @@ from errors import UsageError
 from storage.files import json_bytes, write_atomically
 
 PACKAGES = ("torch", "numpy", "mujoco", "dm_control", "gymnasium")
-RECORD = {"args": dict, "resumed": list, "finished": int}  # {key of args.json: type}; other keys are not read
+# {key of args.json: type}; other keys may be missing.
+RECORD = {"args": dict, "versions": dict, "resumed": list, "finished": int}
 
 
 def _stem(config):
@@ -93,7 +94,7 @@ def read_record(run_dir):
     if not isinstance(record, dict) or "args" not in record:
         raise UsageError(f"{path} is damaged: it holds no flags")
     for name, kind in RECORD.items():
-        record.setdefault(name, kind())  # older versions did not write the last two
+        record.setdefault(name, kind())  # older versions did not write all of them
         if not isinstance(record[name], kind):
             raise UsageError(f"{path} is damaged: {name!r} has the wrong type")
     return record

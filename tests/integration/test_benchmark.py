@@ -155,7 +155,7 @@ def test_a_run_that_ends_early_with_status_0_has_failed(tmp_path):
     assert result.returncode == 1
     assert result.stderr == "benchmark.py: error: 1 of 1 runs failed; see exp/b-logs/\n"
     assert "failed: ended with status 0 before its last step: I quit" in result.stdout
-    assert not (tmp_path / "results").exists()
+    assert os.listdir(tmp_path / "results" / "b") == []
 
 
 QUITTER = """
@@ -183,6 +183,14 @@ def test_a_second_benchmark_of_the_same_name_is_refused(tmp_path):
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr == "benchmark.py: error: argument --name: another process is using exp/b-logs\n"
     assert os.listdir(tmp_path / "exp") == ["b-logs"] and os.listdir(tmp_path) == ["exp"]
+
+
+def test_an_occupied_folder_of_results_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "results").write_text("precious")
+    result = benchmark(tmp_path, *FLAGS)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == "benchmark.py: error: results/b/runs.csv cannot be read: Not a directory\n"
+    assert os.listdir(tmp_path / "exp") == ["b-logs"] and (tmp_path / "results").read_text() == "precious"
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """The tables of a benchmark, from run directories of a few rows."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from config import Config
-from errors import UsageError
-from launch.results import write_results
+from errors import RunError, UsageError
+from launch.results import check_results, write_results
 from launch.run import Run
 from logger import CsvLog
 from storage.run_dir import make_run_dir, record_end, record_start
@@ -74,3 +75,39 @@ def test_a_file_that_is_no_table_is_not_replaced(content):
     with pytest.raises(UsageError, match="results/b/eval.csv is not a table of benchmark.py; move it"):
         write_results("b", [finished(1, [{"step": 10, "return": 1}])])
     assert Path(EVAL).read_bytes() == content and os.listdir("results/b") == ["eval.csv"]
+
+
+def test_tables_that_cannot_be_written_are_one_sentence_before_and_after_the_runs():
+    os.symlink("not mounted", "results")
+    sentence = r"^cannot write results/b/runs.csv: No such file or directory; [\d,]+ bytes are free$"
+    with pytest.raises(UsageError, match=sentence):
+        check_results("b")
+    with pytest.raises(RunError, match=sentence):
+        write_results("b", [finished(1, [{"step": 10, "return": 1}])])
+
+
+def test_tables_that_cannot_be_read_are_refused_before_the_runs():
+    check_results("b")
+    assert os.listdir("results/b") == []
+    os.mkdir(EVAL)
+    with pytest.raises(UsageError, match="^results/b/eval.csv cannot be read: Is a directory$"):
+        check_results("b")
+
+
+def test_versions_and_commit_may_be_missing():
+    run = finished(1, [{"step": 10, "return": 1}])
+    path = Path(run.directory(), "args.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({name: record[name] for name in ("args", "finished")}))
+    write_results("b", [run])
+    (row,) = rows(RUNS)
+    assert (row["return"], row["commit"], row["versions"]) == ("1", "", "")
+
+
+@pytest.mark.parametrize("content", ["", "step\n10\n", "step,return\n10,\n"])
+def test_a_finished_run_without_a_return_is_named(content):
+    run = finished(1, [{"step": 10, "return": 1}])
+    Path(run.directory(), "eval.csv").write_text(content)
+    with pytest.raises(UsageError, match="eval.csv is missing or has no last return, though the run has finished"):
+        write_results("b", [run])
+    assert not os.path.exists("results")
