@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 from cli import Parser, parse_train_args
 from config import POSITIVE_INT, SEED
-from errors import UsageError, report_errors
+from errors import UsageError, report_errors, unread_output_ignored
 from launch.local import ROOT, LocalJobs
 from launch.ray_cluster import ClusterError, RayJobs
 from launch.results import check_results, summary, write_results
@@ -169,7 +169,9 @@ def main():
             check_results(name)
             stopped = scheduler.go()
             if finished := [run for run in runs if scheduler.is_finished(run)]:
-                print(summary(write_results(name, finished)))
+                text = summary(write_results(name, finished))
+                with unread_output_ignored():
+                    print(text, flush=True)
     if stopped is not None:
         sys.exit(128 + stopped)
     if scheduler.failed:

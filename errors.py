@@ -1,4 +1,4 @@
-"""Exceptions that a command reports as a one-line error."""
+"""Exceptions that a command reports as a one-line error, and prints that cannot end a command."""
 
 import os
 import sys
@@ -29,3 +29,15 @@ def report_errors():
     except (UsageError, RunError) as error:
         print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+@contextmanager
+def unread_output_ignored():
+    """Context of prints that must not end a command.
+
+    If stdout cannot be written, as when its reader has ended (`train.py | head`), what is printed from then on is lost.
+    """
+    try:
+        yield
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

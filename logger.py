@@ -12,7 +12,7 @@ import numpy as np
 from termcolor import colored
 from tqdm import tqdm
 
-from errors import RunError, UsageError
+from errors import RunError, UsageError, unread_output_ignored
 from storage.files import write_atomically, writing
 
 CSV_FILES = ("train", "eval")  # RUN_DIR/train.csv, RUN_DIR/eval.csv
@@ -249,11 +249,9 @@ class Logger:
 
     def print(self, text):
         """Print a line above the progress bar."""
-        try:
+        with unread_output_ignored():
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
-        except BrokenPipeError:  # the reader of a pipe has ended, as in `train.py | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def sync(self):
         """Write both CSV files through to the disk (fsync), as a checkpoint's row counts require."""

@@ -5,6 +5,7 @@ import re
 import signal
 import time
 
+from errors import unread_output_ignored
 from launch.process import LARGE_HIDDEN_DIM
 from launch.results import last_step
 
@@ -130,9 +131,11 @@ class Status:
         if states == self._states and now < self._due:
             return
         done = {run: self._done_steps(run) for run in self._scheduler.runs}
-        for run, state in states.items():
-            if state != self._states[run]:
-                print(f"{run.name:50} {done[run]:,} of {run.num_steps:,}, {state}")
+        lines = [
+            f"{run.name:50} {done[run]:,} of {run.num_steps:,}, {state}"
+            for run, state in states.items()
+            if state != self._states[run]
+        ]
         self._states, self._due = states, now + STATUS_INTERVAL
         total = sum(done.values())
         left = sum(run.num_steps - done[run] for run in states if run not in self._scheduler.failed)
@@ -140,7 +143,9 @@ class Status:
         time_left = hours_minutes(left * (now - self._started) / new) if new > 0 else "unknown"
         count = list(states.values()).count
         runs = f"{count('finished')} of {len(states)} runs finished, {count('running')} running"
-        print(f"{total:,} of {self._num_steps:,} steps, {runs}, time left {time_left}", flush=True)
+        lines.append(f"{total:,} of {self._num_steps:,} steps, {runs}, time left {time_left}")
+        with unread_output_ignored():
+            print(*lines, sep="\n", flush=True)
 
     def _done_steps(self, run):
         """Steps that a run has logged so far."""

@@ -126,6 +126,23 @@ def test_runs_end_with_a_benchmark_that_is_killed(tmp_path):
         assert not (found[0].parent / "policy.pt").exists()
 
 
+def test_a_closed_stdout_does_not_stop_the_runs(tmp_path):
+    flags = ["--name", "b", "--envs", "Pendulum-v1", "--seeds", "1", "--set", f"s: {COMMON}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(benchmark_command(*flags), cwd=tmp_path, **pipes) as process:
+        assert process.stdout.readline().endswith(", running\n")
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 0
+    assert [row["seed"] for row in rows(tmp_path / "results" / "b" / "runs.csv")] == ["1"]
+
+
+def test_a_summary_that_nobody_reads_is_no_error(finished):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(benchmark_command(*FLAGS), cwd=finished[0], **pipes) as process:
+        process.stdout.close()  # long before the summary, the only output of a benchmark that has finished
+        assert process.stderr.read() == "" and process.wait() == 0
+
+
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
     flags = [
         "--name",
