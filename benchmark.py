@@ -168,7 +168,7 @@ def main():
         with locked(log_dir):
             check_results(name)
             stopped = scheduler.go()
-            if finished := [run for run in runs if scheduler.is_finished(run)]:
+            if finished := [run for run in runs if run in scheduler.finished]:
                 text = summary(write_results(name, finished))
                 with unread_output_ignored():
                     print(text, flush=True)

@@ -79,7 +79,7 @@ class _Job:
         try:
             return self._ray.get(self._result)
         except self._ray.exceptions.RayError as error:
-            with open(self._log, "a") as log:
+            with suppress(OSError), open(self._log, "a") as log:
                 print(" ".join(str(error).split()), file=log)
             return 1
 

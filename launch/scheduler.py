@@ -5,7 +5,7 @@ import re
 import signal
 import time
 
-from errors import unread_output_ignored
+from errors import UsageError, unread_output_ignored
 from launch.process import LARGE_HIDDEN_DIM
 from launch.results import last_step
 
@@ -50,7 +50,11 @@ class Scheduler:
         return self._signals[0] if self._signals else None
 
     def is_finished(self, run):
-        """Whether a run has finished. Once it has, its directory is not read again."""
+        """Whether a run has finished. Once it has, its directory is not read again.
+
+        Raises:
+            UsageError: see `Run.is_finished`.
+        """
         if run not in self.finished and run.is_finished():
             self.finished.add(run)
         return run in self.finished
@@ -70,7 +74,10 @@ class Scheduler:
             run = self._waiting.pop(0)
             threads = ["--num_threads", str(self.jobs.threads)]
             flags = threads if run.config.hidden_dim > LARGE_HIDDEN_DIM else []
-            self._running[run] = self.jobs.start([*run.argv, *flags], run.config, self._log(run))
+            try:
+                self._running[run] = self.jobs.start([*run.argv, *flags], run.config, self._log(run))
+            except OSError as error:  # as of its log file
+                self.failed[run] = f"cannot be started: {error}"
 
     def _receive(self, number, _):
         self._signals.append(number)
@@ -97,18 +104,25 @@ class Scheduler:
     def _check_ended(self):
         """A run with exit status 0 has finished only if its directory says so, which a file server can show late."""
         for run, deadline in list(self._ended.items()):
-            if self.is_finished(run):
+            try:
+                finished, problem = self.is_finished(run), "ended with status 0 before its last step"
+            except UsageError as error:
+                finished, problem = False, str(error)
+            if finished:
                 del self._ended[run]
             elif time.monotonic() >= deadline:
                 del self._ended[run]
-                self.failed[run] = f"ended with status 0 before its last step: {self._last_line(run)}"
+                self.failed[run] = f"{problem}: {self._last_line(run)}"
 
     def _log(self, run):
         return os.path.join(self.log_dir, re.sub(r"[^\w.-]", "_", run.name) + ".log")
 
     def _last_line(self, run):
-        with open(self._log(run)) as log:
-            return ([line.strip() for line in log if line.strip()] or ["nothing printed"])[-1]
+        try:
+            with open(self._log(run), errors="replace") as log:
+                return ([line.strip() for line in log if line.strip()] or ["nothing printed"])[-1]
+        except OSError as error:
+            return f"{self._log(run)} cannot be read: {error.strerror}"
 
 
 class Status:

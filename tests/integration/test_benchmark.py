@@ -194,6 +194,18 @@ gym.register("Quitter-v0", Quitter, max_episode_steps=40)
 """
 
 
+def test_a_run_that_loses_its_record_does_not_cost_the_rows_of_others(tmp_path):
+    (tmp_path / "modules").mkdir()
+    wreck = "import glob; open(glob.glob('exp/b-s-quitter*/args.json')[0], 'w').close()"
+    (tmp_path / "modules" / "quitter.py").write_text(QUITTER.replace('print("I quit", flush=True)', wreck))
+    flags = ["--name", "b", "--envs", "quitter:Quitter-v0,Pendulum-v1", "--seeds", "1", "--set", f"s: {COMMON}"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "modules")}
+    result = subprocess.run(benchmark_command(*flags), cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert result.stderr == "benchmark.py: error: 1 of 2 runs failed; see exp/b-logs/\n"
+    assert "args.json is damaged: it is not JSON" in result.stdout
+    assert [row["env"] for row in rows(tmp_path / "results" / "b" / "runs.csv")] == ["Pendulum-v1"]
+
+
 def test_a_second_benchmark_of_the_same_name_is_refused(tmp_path):
     with lock_of_a_benchmark(tmp_path):
         result = benchmark(tmp_path, *FLAGS)

@@ -7,6 +7,7 @@ from launch import scheduler as module
 from launch.results import last_step
 from launch.run import Run
 from launch.scheduler import Scheduler, Status, hours_minutes
+from storage.run_dir import finished_steps
 
 
 class Jobs:
@@ -18,6 +19,8 @@ class Jobs:
         self.started = {}
 
     def start(self, argv, config, log):
+        with open(log, "a"):
+            pass
         self.started[config.seed] = job = Job()
         job.argv = argv
         return job
@@ -136,6 +139,53 @@ def test_status_0_before_the_end_is_a_failure_once_the_files_must_be_there(tmp_p
     play(clock, both_end, lambda: None, seen_late, too_late, lambda: None)
     scheduler.go()
     assert scheduler.failed == {runs[0]: "ended with status 0 before its last step: the last line"}
+    assert scheduler.finished == {runs[1]}
+
+
+def both_end(jobs, runs):
+    jobs.started[0].status = jobs.started[1].status = 0
+    runs[1].steps = 100
+
+
+def test_a_log_that_cannot_be_opened_is_the_failure_of_its_run_alone(tmp_path, monkeypatch, clock):
+    scheduler, runs, jobs = make(tmp_path, 3, monkeypatch)
+    log = tmp_path / "e_s_seed_0.log"
+    log.unlink()
+    log.mkdir()
+
+    def others_end():
+        runs[1].steps, jobs.started[1].status = 100, 0
+        (tmp_path / "e_s_seed_2.log").write_bytes(b"no UTF-8: \xff\n")
+        jobs.started[2].status = 1
+
+    play(clock, others_end, lambda: None)
+    assert scheduler.go() is None
+    assert scheduler.failed == {
+        runs[0]: f"cannot be started: [Errno 21] Is a directory: '{log}'",
+        runs[2]: "no UTF-8: \ufffd",
+    }
+    assert scheduler.finished == {runs[1]}
+
+
+def test_a_log_that_is_gone_does_not_stop_the_others(tmp_path, monkeypatch, clock):
+    scheduler, runs, jobs = make(tmp_path, 2, monkeypatch)
+    log = tmp_path / "e_s_seed_0.log"
+    play(clock, log.unlink, lambda: both_end(jobs, runs), lambda: None)
+    scheduler.go()
+    assert scheduler.failed == {
+        runs[0]: f"ended with status 0 before its last step: {log} cannot be read: No such file or directory"
+    }
+    assert scheduler.finished == {runs[1]}
+
+
+def test_a_damaged_record_is_the_failure_of_its_run_alone(tmp_path, monkeypatch, clock):
+    scheduler, runs, jobs = make(tmp_path, 2, monkeypatch)
+    record = tmp_path / "args.json"
+    record.write_text('{"args": {}}')
+    runs[0].is_finished = lambda: finished_steps(tmp_path) >= 100
+    play(clock, lambda: record.write_text("{"), lambda: both_end(jobs, runs), lambda: None)
+    scheduler.go()
+    assert scheduler.failed == {runs[0]: f"{record} is damaged: it is not JSON: the last line"}
     assert scheduler.finished == {runs[1]}
 
 
