@@ -2,7 +2,7 @@
 
 import os
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 LARGE_HIDDEN_DIM = 512  # units per layer; up to this size, one thread is as fast as several
 
@@ -17,6 +17,15 @@ def default_num_threads(hidden_dim, device_type):
     return 1 if device_type == "cpu" and hidden_dim <= LARGE_HIDDEN_DIM else os.cpu_count()
 
 
+def acknowledge(text):
+    """Write a line to stderr, in the handler of a signal. Not print: the signal may interrupt one, and it cannot nest.
+
+    The line is lost if nothing reads stderr: in `train.py 2>&1 | tee log`, Ctrl-C ends tee, too.
+    """
+    with suppress(OSError):
+        os.write(2, f"{text}\n".encode())
+
+
 @contextmanager
 def stop_signals():
     """Context that collects SIGINT and SIGTERM in the list that it yields; the second one ends the process."""
@@ -26,8 +35,7 @@ def stop_signals():
         received.append(number)
         for name in handlers:
             signal.signal(name, signal.SIG_DFL)
-        # Not print: the signal may interrupt a print, which is not reentrant.
-        os.write(2, b"stopping at the end of the episode; a second signal stops at once\n")
+        acknowledge("stopping at the end of the episode; a second signal stops at once")
 
     handlers = {name: signal.signal(name, receive) for name in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -6,7 +6,7 @@ import signal
 import time
 
 from errors import UsageError, unread_output_ignored
-from launch.process import LARGE_HIDDEN_DIM
+from launch.process import LARGE_HIDDEN_DIM, acknowledge
 from launch.results import last_step
 
 STATUS_INTERVAL = 60  # seconds between two status lines while no run starts or ends
@@ -83,8 +83,7 @@ class Scheduler:
         self._signals.append(number)
         runs = f"{len(self._running)} run{'s' * (len(self._running) != 1)}"
         how = "at the next checkpoint, the end of an episode; a second signal stops at once"
-        # Not print: the signal may interrupt a print, which is not reentrant.
-        os.write(2, f"stopping {runs} {how if len(self._signals) == 1 else 'at once'}\n".encode())
+        acknowledge(f"stopping {runs} {how if len(self._signals) == 1 else 'at once'}")
 
     def _pass_signals_on(self):
         if len(self._signals) > self._num_passed_on:
