@@ -18,17 +18,26 @@ class RunError(Exception):
 def report_errors():
     """Context of the main() of a command: print UsageError, RunError, Ctrl-C and warnings as one line each.
 
-    An error ends the process with the exit status of its class, Ctrl-C with 130.
+    An error ends the process with the exit status of its class, Ctrl-C with 130, a stdout that nobody reads with 1.
     """
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         yield
+        print(end="", flush=True)  # at exit an error of the last lines would be more than one line
     except KeyboardInterrupt:
         print(f"{os.path.basename(sys.argv[0])}: interrupted", file=sys.stderr)
         sys.exit(130)
     except (UsageError, RunError) as error:
         print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:
+        try:
+            print(flush=True)  # fails, too, unless the error is of another pipe, as of an environment
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print(f"{os.path.basename(sys.argv[0])}: error: nothing reads the output any more", file=sys.stderr)
+            sys.exit(1)
+        raise
 
 
 @contextmanager

@@ -50,6 +50,20 @@ def test_returns_of_a_scripted_run(run):
     assert table == [[str(i), f"{value:.2f}", "3.00"] for i, value in enumerate(returns, start=1)]
 
 
+def test_an_output_that_nobody_reads_is_one_sentence(run):
+    """As in `evaluate.py RUN | head -n 3`, which reads up to the first episode."""
+    command = [sys.executable, ROOT / "evaluate.py", run, "--episodes", "10000"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        for _ in range(3):
+            process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == "evaluate.py: error: nothing reads the output any more\n"
+        assert process.wait() == 1
+    report = json.loads((run / "evaluation.json").read_text())
+    assert not report["complete"] and 1 <= report["episodes"] < 10_000
+
+
 def test_the_same_seed_gives_the_same_episodes_and_sampling_others(tmp_path):
     directory = run_dir(tmp_path, "--env", "Pendulum-v1", "--num_train_steps", 200, "--num_seed_steps", 100, *SMALL)
     reports = {}
