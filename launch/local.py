@@ -46,8 +46,10 @@ class LocalJobs:
     delay = 0
 
     def __init__(self, slots):
-        self.slots = slots or os.cpu_count()
-        self.threads = max(1, os.cpu_count() // self.slots)
+        from launch.process import num_cores  # not above: this file is also a script, and runs without the package
+
+        self.slots = slots or num_cores()
+        self.threads = max(1, num_cores() // self.slots)
 
     def start(self, argv, config, log):
         """Start train.py.

@@ -10,6 +10,7 @@ from contextlib import suppress
 from config import as_json, parse_saved
 from errors import UsageError
 from launch.local import ROOT, start_train
+from launch.process import num_cores
 from storage.run_dir import find_run, lock
 
 LOCK_WAIT = 120  # seconds; a file server can keep the locks of a dead machine for 90 seconds
@@ -43,7 +44,7 @@ class RayJobs:
             # Ray reads these when it is imported. The last one makes it listen on 127.0.0.1 only.
             token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
             os.environ |= token | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-            options |= {"num_cpus": slots or os.cpu_count(), "include_dashboard": False}
+            options |= {"num_cpus": slots or num_cores(), "include_dashboard": False}
         else:
             if address != "auto":
                 _check_answers(address)

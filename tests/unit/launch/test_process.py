@@ -1,4 +1,4 @@
-"""Signals of a command's process."""
+"""Cores and signals of a command's process."""
 
 import os
 import subprocess
@@ -6,7 +6,21 @@ import sys
 
 import pytest
 
+from launch.local import LocalJobs
+from launch.process import default_num_threads
 from tests.helpers import ROOT
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="not Linux")
+def test_cores_that_the_process_may_not_use_are_not_counted():
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        assert (LocalJobs(None).slots, LocalJobs(1).threads, default_num_threads(1024, "cpu")) == (1, 1, 1)
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert LocalJobs(None).slots == len(cores) and LocalJobs(1).threads == len(cores)
+
 
 STOPPED = """
 import os, signal
