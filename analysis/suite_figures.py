@@ -39,7 +39,7 @@ def draw_cost(agents):
     for agent, millions, mean in sorted(points, key=lambda point: -point[2]):
         colour = COLOURS[1] if agent.is_ours else COLOURS[0] if agent.at_most_one_update() else GREY
         axes.plot(millions, mean, "o", color=colour)
-        above = [height for cost, height in heights if 0.8 < cost / millions < 1.25]
+        above = [height for cost, height in heights if 0.7 < cost / millions < 1.4]
         height = min([mean + 10, *(height - NAME_HEIGHT for height in above)])  # below the names of close points
         heights.append((millions, height))
         axes.annotate(agent.name, (millions, mean), (1.1 * millions, height), color=colour, fontsize=9)
