@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 from cli import Parser, parse_train_args
 from config import POSITIVE_INT, SEED
-from errors import UsageError, report_errors, unread_output_ignored
+from errors import UsageError, report_errors, unwritable_ignored
 from launch.local import ROOT, LocalJobs
 from launch.ray_cluster import ClusterError, RayJobs
 from launch.results import check_results, summary, write_results
@@ -167,15 +167,16 @@ def main():
         scheduler = Scheduler(runs, jobs, log_dir)
         with locked(log_dir):
             check_results(name)
-            stopped = scheduler.go()
+            stopped, problems = scheduler.go(), {}
             if finished := [run for run in runs if run in scheduler.finished]:
-                text = summary(write_results(name, finished))
-                with unread_output_ignored():
-                    print(text, flush=True)
+                rows, problems = write_results(name, finished)
+                lines = [summary(rows), *(f"{run.name} failed: {reason}" for run, reason in problems.items())]
+                with unwritable_ignored():
+                    print(*filter(None, lines), sep="\n", flush=True)
     if stopped is not None:
         sys.exit(128 + stopped)
-    if scheduler.failed:
-        sys.exit(f"benchmark.py: error: {len(scheduler.failed)} of {len(runs)} runs failed; see {log_dir}/")
+    if failed := len(scheduler.failed) + len(problems):
+        sys.exit(f"benchmark.py: error: {failed} of {len(runs)} runs failed; see {log_dir}/")
 
 
 @contextmanager

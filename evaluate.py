@@ -9,6 +9,8 @@ python evaluate.py exp/RUN --bias               Q and V of the critics against r
 
 import argparse
 import os
+import signal
+import sys
 
 from cli import Parser
 from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
@@ -130,10 +132,10 @@ def load(args):
 def run(args):
     """Play the run, print the results and write them.
 
-    After Ctrl-C or an error the results so far are written, with "complete": false.
+    After Ctrl-C, SIGTERM or an error the results so far are written, with "complete": false.
 
     Raises:
-        UsageError: the run cannot be played, or not in this mode.
+        UsageError: the run cannot be played, or not in this mode, or nothing can be written there.
         RunError: a value is not finite, or a result cannot be written.
     """
     agent, env, config, step = load(args)
@@ -145,6 +147,7 @@ def run(args):
     endings = evaluation_file.ENDINGS[args.mode]
     output = args.output or os.path.join(args.run_dir, evaluation_file.NAMES[args.mode])
     check_writable(f"{output}.json")
+    print(f"{args.run_dir}: {config.env}, step {step}, {args.episodes} episodes", flush=True)
     output = reserve_name(output, endings)
     threshold = config.confidence_threshold if args.confidence_threshold is None else args.confidence_threshold
     result = {
@@ -157,7 +160,6 @@ def run(args):
         "sample": args.sample or args.calibration or args.bias,
         "confidence_threshold": threshold,
     }
-    print(f"{args.run_dir}: {config.env}, step {step}, {args.episodes} episodes", flush=True)
     seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]
     modes = {"sweep": play_sweep, "calibration": play_calibration, "bias": play_bias}
     play = modes.get(args.mode, play_episodes)
@@ -255,6 +257,7 @@ def play_bias(result, args, output, agent, env, config, seeds):
 
 def main():
     """The command."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with report_errors():
         run(parse_args())
 

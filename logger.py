@@ -12,7 +12,7 @@ import numpy as np
 from termcolor import colored
 from tqdm import tqdm
 
-from errors import RunError, UsageError, unread_output_ignored
+from errors import RunError, UsageError, unwritable_ignored
 from storage.files import write_atomically, writing
 
 CSV_FILES = ("train", "eval")  # RUN_DIR/train.csv, RUN_DIR/eval.csv
@@ -249,7 +249,7 @@ class Logger:
 
     def print(self, text):
         """Print a line above the progress bar."""
-        with unread_output_ignored():
+        with unwritable_ignored():
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
 

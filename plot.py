@@ -15,13 +15,16 @@ from analysis.statistics import STATISTICS
 from analysis.style import ENDINGS, save_figure
 from cli import Parser
 from errors import UsageError, report_errors
-from storage.files import check_writable, free_name
+from storage.files import check_writable, reserve_name
 
 DEFAULT_OUTPUT = "exp/plots/curves"
 
 
 def parse_args(argv=None):
-    """The parsed command line; no file of `output` exists, unless --replace is given. A mistake ends the process."""
+    """The parsed command line. If --output is given without --replace, no such file exists.
+
+    A mistake ends the process.
+    """
     parser = Parser(
         usage="python plot.py RUN_DIR|EVAL_CSV|JSON ... [flags]",
         description="Draw learning curves.",
@@ -56,7 +59,6 @@ def parse_args(argv=None):
                 parser.error(f"argument --{name}: only for learning curves")
     if args.output and not args.replace:
         parser.refuse_existing([args.output + ending for ending in ENDINGS], "replace it with --replace")
-    args.output = args.output or (DEFAULT_OUTPUT if args.replace else free_name(DEFAULT_OUTPUT, ENDINGS))
     return args
 
 
@@ -84,7 +86,8 @@ def run(args):
     """Draw the figure and write it.
 
     Raises:
-        UsageError: a source cannot be read, or two sources have the same task, setting and seed.
+        UsageError: a source cannot be read, or two sources have the same task, setting and seed, or nothing can be
+            written at --output.
         RunError: the figure cannot be written.
     """
     if args.sources[0].endswith(".json"):
@@ -93,10 +96,13 @@ def run(args):
         figure, table = curves_figure(args), ""
     if table:
         print(table)
-    check_writable(f"{args.output}.png")
-    save_figure(figure, args.output)
+    output = args.output or DEFAULT_OUTPUT
+    check_writable(f"{output}.png")
+    if not args.output and not args.replace:
+        output = reserve_name(output, ENDINGS)
+    save_figure(figure, output)
     for ending in ENDINGS:
-        print(f"wrote {args.output}{ending}")
+        print(f"wrote {output}{ending}")
 
 
 def main():

@@ -318,13 +318,13 @@ class Workspace:
             self.logger.close()
             resume = f"continue with: python train.py --resume {self.run_dir}"
             what = resume if self.config.checkpoint_frequency else "no checkpoint was saved"
-            print(f"stopped at step {self.step}; {what}")
+            self.logger.print(f"stopped at step {self.step}; {what}")
             return 128 + self.stop[0]
         weights, flags = self.agent.actor.state_dict(), as_json(self.config)
         save_policy(self.run_dir, weights, flags, self.obs_size, self.action_size, self.step)
         record_end(self.run_dir, self.step)
         self.logger.close()
-        print(f"play it: python evaluate.py {self.run_dir} --video\nplot it: python plot.py {self.run_dir}")
+        self.logger.print(f"play it: python evaluate.py {self.run_dir} --video\nplot it: python plot.py {self.run_dir}")
         return 0
 
     def save(self):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cli import Parser
 from errors import RunError, UsageError, report_errors
-from storage.files import check_writable, free_name
+from storage.files import check_writable, reserve_name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TAGS = "eval/(return|k)$|train/return$|policy/|loss/critic_loss|confidence/confidence_2"
@@ -28,6 +28,7 @@ PAGES = {  # what a file's name ends in: the page
     "-histograms": "histograms",
     "-hparams": "hparams",
 }
+ENDINGS = [f"{ending}.png" for ending in PAGES]
 DEFAULT_OUTPUT = "exp/plots/tensorboard"
 SIZE = "1470,1000"  # pixels: three charts side by side
 LOAD_SECONDS, PAGE_SECONDS = 60, 180  # enough for slow machines
@@ -93,10 +94,13 @@ def run(args):
                 if time.monotonic() > deadline:
                     raise UsageError(f"{args.log_dir} has no {' and no '.join(missing)} for TensorBoard")
                 time.sleep(0.5)
-            check_writable(f"{args.output}.png")
+            output = args.output or DEFAULT_OUTPUT
+            check_writable(f"{output}.png")
+            if not args.output and not args.replace:
+                output = reserve_name(output, ENDINGS)
             for ending, page in PAGES.items():
-                screenshot(browser, f"{url}#{page}", f"{args.output}{ending}.png")
-                print(f"wrote {args.output}{ending}.png")
+                screenshot(browser, f"{url}#{page}", f"{output}{ending}.png")
+                print(f"wrote {output}{ending}.png")
         finally:
             server.terminate()
 
@@ -111,10 +115,8 @@ def main():
     )
     parser.add_argument("--replace", action="store_true", help="replace files that exist (default: no)")
     args = parser.parse_args()
-    endings = [f"{ending}.png" for ending in PAGES]
     if args.output and not args.replace:
-        parser.refuse_existing([args.output + ending for ending in endings], "--replace it")
-    args.output = args.output or (DEFAULT_OUTPUT if args.replace else free_name(DEFAULT_OUTPUT, endings))
+        parser.refuse_existing([args.output + ending for ending in ENDINGS], "--replace it")
     with report_errors():
         run(args)
 

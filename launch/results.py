@@ -6,7 +6,7 @@ import os
 import shlex
 import statistics
 
-from errors import RunError, UsageError
+from errors import UsageError
 from logger import read_csv
 from storage.files import check_writable, write_atomically, writing
 from storage.run_dir import read_record
@@ -31,7 +31,10 @@ def read_table(path):
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        if not {*KEY} <= {*(reader.fieldnames or KEY)}:
+            raise ValueError("there is no column that names the runs")
         if any(None in row or not all(map(row.get, KEY)) for row in rows):
             raise ValueError("a row has too many cells, or does not name its run")
     except FileNotFoundError:
@@ -51,10 +54,7 @@ def check_results(name):
     """
     for path in _paths(name):
         read_table(path)
-        try:
-            check_writable(path)
-        except RunError as error:
-            raise UsageError(str(error)) from error
+        check_writable(path)
 
 
 def write_results(name, runs):
@@ -67,29 +67,22 @@ def write_results(name, runs):
         runs: finished runs, list of `Run`.
 
     Returns:
-        the rows of these runs in runs.csv, list of dict.
+        (rows, problems): rows of these runs in runs.csv, list of dict, and {run: reason} of runs without rows, because
+        their args.json or eval.csv is missing or damaged.
 
     Raises:
-        UsageError: args.json or eval.csv of a run is missing or damaged, or a table of an earlier call is damaged.
+        UsageError: a table of an earlier call is damaged.
         RunError: a table cannot be written.
     """
-    runs_rows, eval_rows = [], []
+    runs_rows, eval_rows, problems = [], [], {}
     for run in runs:
-        directory = run.directory()
-        record = read_record(directory)
-        who = {"env": run.env, "setting": run.setting, "seed": run.seed}
-        path = os.path.join(directory, "eval.csv")
-        repeat = record["args"].get("action_repeat", 1)
-        rows = [who | row | {"simulator_step": int(row["step"]) * repeat} for row in read_csv(path)[1]]
-        if not rows or not rows[-1].get("return"):
-            raise UsageError(f"{path} is missing or has no last return, though the run has finished")
-        eval_rows += rows
-        versions = " ".join(f"{package}=={version}" for package, version in record["versions"].items())
-        command = shlex.join(["python", "train.py", *run.argv])
-        commit = record.get("git_commit")
-        runs_rows.append(
-            who | {"return": rows[-1]["return"], "commit": commit, "command": command, "versions": versions}
-        )
+        try:
+            run_row, evaluations = _rows(run)
+        except UsageError as error:
+            problems[run] = str(error)
+            continue
+        runs_rows.append(run_row)
+        eval_rows += evaluations
     new_keys, tables = {_key(row) for row in runs_rows}, {}
     for path, rows in zip(_paths(name), (runs_rows, eval_rows), strict=True):
         tables[path] = [row for row in read_table(path) if _key(row) not in new_keys] + rows
@@ -102,7 +95,31 @@ def write_results(name, runs):
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(path, text.getvalue().encode())
-    return runs_rows
+    return runs_rows, problems
+
+
+def _rows(run):
+    """(row of a finished run in runs.csv, its rows in eval.csv)."""
+    directory = run.directory()
+    record = read_record(directory)
+    who = {"env": run.env, "setting": run.setting, "seed": run.seed}
+    path = os.path.join(directory, "eval.csv")
+    repeat = run.config.action_repeat
+    evaluations = [who | row | {"simulator_step": int(row["step"]) * repeat} for row in read_csv(path)[1]]
+    if not evaluations or not evaluations[-1].get("return"):
+        raise UsageError(f"{path} is missing or has no last return, though the run has finished")
+    starts = [record, *record["resumed"]]
+    commits = dict.fromkeys(start["git_commit"] for start in starts if start.get("git_commit"))
+    versions = dict.fromkeys(
+        f"{package}=={version}" for start in starts for package, version in start.get("versions", {}).items()
+    )
+    row = {
+        "return": evaluations[-1]["return"],
+        "commit": " ".join(commits),
+        "command": shlex.join(["python", "train.py", *run.argv]),
+        "versions": " ".join(versions),
+    }
+    return who | row, evaluations
 
 
 def _paths(name):

@@ -5,7 +5,7 @@ import re
 import signal
 import time
 
-from errors import UsageError, unread_output_ignored
+from errors import UsageError, unwritable_ignored
 from launch.process import LARGE_HIDDEN_DIM, acknowledge
 from launch.results import last_step
 
@@ -157,7 +157,7 @@ class Status:
         count = list(states.values()).count
         runs = f"{count('finished')} of {len(states)} runs finished, {count('running')} running"
         lines.append(f"{total:,} of {self._num_steps:,} steps, {runs}, time left {time_left}")
-        with unread_output_ignored():
+        with unwritable_ignored():
             print(*lines, sep="\n", flush=True)
 
     def _done_steps(self, run):

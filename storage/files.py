@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from errors import RunError
+from errors import RunError, UsageError
 
 
 @contextmanager
@@ -77,40 +77,37 @@ def check_writable(path):
     """Create the folder of path if necessary, and check that files can be written there.
 
     Raises:
-        RunError: the folder cannot be created or written to.
+        UsageError: the folder cannot be created or written to.
     """
     folder = os.path.dirname(os.path.abspath(path))
     probe = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.probe")
-    with writing(path):
-        os.makedirs(folder, exist_ok=True)
-        with open(probe, "wb"):
-            pass
-        os.remove(probe)
+    try:
+        with writing(path):
+            os.makedirs(folder, exist_ok=True)
+            with open(probe, "wb"):
+                pass
+            os.remove(probe)
+    except RunError as error:
+        raise UsageError(str(error)) from error
 
 
-def free_name(name, endings):
-    """The first of name, name-2, name-3, ... that is free.
+def reserve_name(name, endings):
+    """The first of name, name-2, name-3, ... that is free; no other process can take it.
+
+    Creates the empty file name + endings[0].
 
     Args:
         name: path without ending.
         endings: a name is free if no file name + ending exists.
     """
     candidate, number = name, 1
-    while any(os.path.lexists(candidate + ending) for ending in endings):
+    while True:
+        if not any(os.path.lexists(candidate + ending) for ending in endings):
+            with suppress(FileExistsError):
+                open(candidate + endings[0], "xb").close()
+                return candidate
         number += 1
         candidate = f"{name}-{number}"
-    return candidate
-
-
-def reserve_name(name, endings):
-    """As `free_name`, and creates the empty file name + endings[0], so that no other process takes the name."""
-    while True:
-        candidate = free_name(name, endings)
-        try:
-            open(candidate + endings[0], "xb").close()
-            return candidate
-        except FileExistsError:
-            pass
 
 
 def _sync_directory(path):

@@ -97,6 +97,8 @@ def read_record(run_dir):
         record.setdefault(name, kind())  # older versions did not write all of them
         if not isinstance(record[name], kind):
             raise UsageError(f"{path} is damaged: {name!r} has the wrong type")
+    if not all(isinstance(start, dict) for start in record["resumed"]):
+        raise UsageError(f"{path} is damaged: 'resumed' holds what is no start of a run")
     return record
 
 

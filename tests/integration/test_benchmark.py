@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -76,19 +75,6 @@ def test_finished_runs_are_not_run_again(finished):
         path: before[path] for path in before if path != lock_file
     }
     assert {path: path.read_bytes() for path in cwd.glob("results/b/*")} == results
-
-
-def test_a_call_with_another_seed_adds_its_rows(finished, tmp_path):
-    cwd = shutil.copytree(finished[0], tmp_path / "cwd")
-    before = {name: rows(cwd / "results" / "b" / name) for name in ("runs.csv", "eval.csv")}
-    more = f"{COMMON} num_eval_episodes=2 eval_frequency=500"
-    flags = ["--name", "b", "--envs", "Pendulum-v1", "--seeds", "3", "--common", more, "--set", "plain: chunk_size=1"]
-    assert benchmark(cwd, *flags).returncode == 0
-    for name, earlier in before.items():
-        after = rows(cwd / "results" / "b" / name)
-        assert [{column: row[column] for column in earlier[0]} for row in after[:-1]] == earlier
-        assert (after[-1]["setting"], after[-1]["seed"]) == ("plain", "3")
-    assert [row["return_2"] != "" for row in after] == [False] * 8 + [True]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

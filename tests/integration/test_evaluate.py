@@ -58,7 +58,7 @@ def test_an_output_that_nobody_reads_is_one_sentence(run):
         for _ in range(3):
             process.stdout.readline()
         process.stdout.close()
-        assert process.stderr.read() == "evaluate.py: error: nothing reads the output any more\n"
+        assert process.stderr.read() == "evaluate.py: error: cannot write the output: Broken pipe\n"
         assert process.wait() == 1
     report = json.loads((run / "evaluation.json").read_text())
     assert not report["complete"] and 1 <= report["episodes"] < 10_000
@@ -146,16 +146,19 @@ def test_a_sweep(run):
     assert image.shape[0] > 400 and image.std() > 10
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGINT")
-def test_an_interrupted_sweep_keeps_its_rows(run):
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(
+    "number, status, message", [(signal.SIGINT, 130, "evaluate.py: interrupted\n"), (signal.SIGTERM, 143, "")]
+)
+def test_an_interrupted_sweep_keeps_its_rows(run, number, status, message):
     """And its figure can be drawn from them."""
     command = [sys.executable, str(ROOT / "evaluate.py"), str(run), "--sweep", "--episodes", "300"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "fixed 2" not in process.stdout.readline():
         pass
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors == "evaluate.py: interrupted\n"
+    assert process.returncode == status and errors == message
     report = json.loads((run / "sweep.json").read_text())
     assert report["complete"] is False and [row["setting"] for row in report["rows"]][:2] == [1, 2]
     assert out.splitlines()[-1] == f"wrote {run}/sweep.json, incomplete"
@@ -180,7 +183,7 @@ def test_a_new_folder_is_created_for_the_output(run, tmp_path):
 def test_where_nothing_can_be_written_nothing_is_played(run, monkeypatch):
     for output in ("/proc/self/x", str(run / "args.json" / "x")):
         result = evaluate(run, "--output", output)
-        assert result.returncode == 1 and result.stdout == ""
+        assert result.returncode == 2 and result.stdout == ""
         assert result.stderr.count("\n") == 1 and f"cannot write {output}.json" in result.stderr
 
 

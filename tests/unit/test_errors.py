@@ -1,4 +1,4 @@
-"""How a command reports that a pipe has been closed."""
+"""How a command ends whose output cannot be written."""
 
 import os
 import subprocess
@@ -17,14 +17,44 @@ def closed_pipe():
     return into
 
 
-def test_a_last_line_that_nobody_reads_is_one_sentence():
-    code = "from errors import report_errors\nwith report_errors(): print('the last line')"
-    pipe, environment = closed_pipe(), os.environ | {"PYTHONUNBUFFERED": ""}  # the line is written at the end
+def full_disk():
+    """A file on a disk without space."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this system has no /dev/full")
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def ended(code, **streams):
+    """(exit status, stderr) of a command whose main() is code; lines are written at its end."""
+    code = "import sys\nfrom errors import UsageError, report_errors\nwith report_errors():\n    " + code
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        **{"stderr": subprocess.PIPE} | streams,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": ""},
     )
-    os.close(pipe)
-    assert (result.returncode, result.stderr) == (1, "-c: error: nothing reads the output any more\n")
+    for stream in streams.values():
+        os.close(stream)
+    return result.returncode, result.stderr
+
+
+@pytest.mark.parametrize("stdout, cause", [(closed_pipe, "Broken pipe"), (full_disk, "No space left on device")])
+def test_a_last_line_that_cannot_be_written_is_one_sentence(stdout, cause):
+    assert ended("print('last')", stdout=stdout()) == (1, f"-c: error: cannot write the output: {cause}\n")
+
+
+@pytest.mark.parametrize(
+    "error, status, message",
+    [
+        ("sys.exit(143)", 143, ""),
+        ("raise UsageError('wrong')", 2, "-c: error: wrong\n"),
+        ("raise KeyboardInterrupt", 130, "-c: interrupted\n"),
+    ],
+)
+def test_the_end_of_a_command_is_the_same_if_nobody_reads_its_output(error, status, message):
+    assert ended(f"print('last'); {error}", stdout=closed_pipe()) == (status, message)
+    assert ended(error, stderr=closed_pipe()) == (status, None)
 
 
 def test_another_closed_pipe_keeps_its_traceback():

@@ -44,8 +44,10 @@ def test_a_later_call_keeps_the_rows_of_other_runs():
     first = [finished(seed, [{"step": 10, "return": -2.5, "return_1": -2.5}]) for seed in (1, 2)]
     write_results("b", first)
     before = rows(EVAL)
-    written = write_results("b", [finished(3, [{"step": 10, "return": -1.5, "return_1": -1, "return_2": -2}])])
-    assert [row["seed"] for row in written] == [3]
+    written, problems = write_results(
+        "b", [finished(3, [{"step": 10, "return": -1.5, "return_1": -1, "return_2": -2}])]
+    )
+    assert [row["seed"] for row in written] == [3] and not problems
     assert returns(RUNS) == [("1", "-2.5"), ("2", "-2.5"), ("3", "-1.5")]
     assert [row["command"] for row in rows(RUNS)] == [f"python train.py --seed {seed}" for seed in (1, 2, 3)]
     after = rows(EVAL)
@@ -67,7 +69,13 @@ def test_a_run_that_goes_on_replaces_its_own_rows_alone():
 
 @pytest.mark.parametrize(
     "content",
-    [b"step,return\r\n1,2\r\n", b"env,setting,seed\r\na,b,1,2\r\n", b"env,setting,seed\r\na\r\n", b"\xff\r\n\xff\r\n"],
+    [
+        b"notes\n",
+        b"step,return\r\n1,2\r\n",
+        b"env,setting,seed\r\na,b,1,2\r\n",
+        b"env,setting,seed\r\na\r\n",
+        b"\xff\r\n\xff\r\n",
+    ],
 )
 def test_a_file_that_is_no_table_is_not_replaced(content):
     os.makedirs("results/b")
@@ -106,8 +114,23 @@ def test_versions_and_commit_may_be_missing():
 
 @pytest.mark.parametrize("content", ["", "step\n10\n", "step,return\n10,\n"])
 def test_a_finished_run_without_a_return_is_named(content):
+    damaged, other = (finished(seed, [{"step": 10, "return": 1}]) for seed in (1, 2))
+    path = f"{damaged.directory()}/eval.csv"
+    Path(path).write_text(content)
+    _, problems = write_results("b", [damaged, other])
+    assert problems == {damaged: f"{path} is missing or has no last return, though the run has finished"}
+    assert returns(RUNS) == returns(EVAL) == [("2", "1")]
+
+
+def test_a_run_that_was_continued_at_another_commit_names_both():
     run = finished(1, [{"step": 10, "return": 1}])
-    Path(run.directory(), "eval.csv").write_text(content)
-    with pytest.raises(UsageError, match="eval.csv is missing or has no last return, though the run has finished"):
-        write_results("b", [run])
-    assert not os.path.exists("results")
+    path = Path(run.directory(), "args.json")
+    record = json.loads(path.read_text())
+    starts = [
+        {"git_commit": commit, "versions": {"python": "3.12", "torch": t}}
+        for commit, t in (("a", "1"), ("b", "2"), ("b", "2"))
+    ]
+    path.write_text(json.dumps(record | starts[0] | {"resumed": starts[1:]}))
+    write_results("b", [run])
+    (row,) = rows(RUNS)
+    assert (row["commit"], row["versions"]) == ("a b", "python==3.12 torch==1 torch==2")

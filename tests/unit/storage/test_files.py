@@ -3,9 +3,8 @@ import os
 
 import pytest
 
-import storage.files as files_module
-from errors import RunError
-from storage.files import check_writable, free_name, json_bytes, reserve_name, write_atomically
+from errors import RunError, UsageError
+from storage.files import check_writable, json_bytes, reserve_name, write_atomically
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
@@ -38,7 +37,7 @@ def test_a_folder_is_created_and_left_empty(tmp_path):
 def test_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "a.json", "/proc/self/a.json"):
-        with pytest.raises(RunError, match="cannot write .*a.json: "):
+        with pytest.raises(UsageError, match="cannot write .*a.json: "):
             check_writable(str(path))
 
 
@@ -46,14 +45,6 @@ def test_json_holds_finite_numbers_only():
     assert json.loads(json_bytes({"a": [1.5, None]})) == {"a": [1.5, None]}
     with pytest.raises(RunError, match="not finite"):
         json_bytes({"a": [float("nan")]})
-
-
-def test_a_name_that_is_free_with_all_endings(tmp_path):
-    name = str(tmp_path / "a")
-    assert free_name(name, [".json", ".png"]) == name
-    for used, expected in (("a.png", "a-2"), ("a-2.json", "a-3"), ("a-4.json", "a-3")):
-        (tmp_path / used).write_text("")
-        assert free_name(name, [".json", ".png"]) == str(tmp_path / expected)
 
 
 def test_a_reserved_name_is_not_free_again(tmp_path):
@@ -65,13 +56,13 @@ def test_a_reserved_name_is_not_free_again(tmp_path):
 
 def test_two_processes_reserve_two_names(tmp_path, monkeypatch):
     """The second one takes the name after the first has found it free."""
-    name, find = str(tmp_path / "a"), files_module.free_name
+    name, exists = str(tmp_path / "a"), os.path.lexists
 
-    def slowly(*args):
-        found = find(*args)
-        monkeypatch.setattr(files_module, "free_name", find)
+    def slowly(path):
+        found = exists(path)
+        monkeypatch.setattr(os.path, "lexists", exists)
         assert reserve_name(name, [".json"]) == name
         return found
 
-    monkeypatch.setattr(files_module, "free_name", slowly)
+    monkeypatch.setattr(os.path, "lexists", slowly)
     assert reserve_name(name, [".json"]) == f"{name}-2"

@@ -95,6 +95,7 @@ def test_without_git_there_is_no_commit(monkeypatch):
         ('{"args": 3}', "'args' has the wrong type"),
         (json.dumps({"args": as_json(CONFIG), "versions": 1}), "'versions' has the wrong type"),
         (json.dumps({"args": as_json(CONFIG), "resumed": 1}), "'resumed' has the wrong type"),
+        (json.dumps({"args": as_json(CONFIG), "resumed": [50]}), "'resumed' holds what is no start of a run"),
         (json.dumps({"args": as_json(CONFIG), "finished": "all"}), "'finished' has the wrong type"),
         (json.dumps({"args": as_json(CONFIG) | {"eval_frequency": 0}}), "--eval_frequency: 0 is not in"),
         (
