@@ -217,7 +217,7 @@ class Config:
         "max(disagreement of the critics, alpha A / 2), A the number of action dimensions")
     windows: str = flag(
         "chunking", "any", Choice("any", "committed"),
-        "replayed windows: any consecutive executed actions (valid for deterministic dynamics), or only actions of "
+        "replayed windows: any consecutive actions (valid for deterministic dynamics), or only actions of "
         "one plan (valid for random dynamics too)")
     commit_epsilon: float = flag(
         "chunking", 0.1, FRACTION,
@@ -228,7 +228,8 @@ class Config:
     updates_per_step: float = flag(
         "SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one update every second step")
     replay_buffer_capacity: int = flag(
-        "SAC", 1_000_000, Number(int, 2), "capacity of the replay buffer: one row per step and one per episode", "rows")
+        "SAC", 1_000_000, Number(int, 2), "capacity of the replay buffer: one row per step and one per episode, or up "
+        "to chunk_size - 1 per episode that terminates", "rows")
     init_temperature: float = flag("SAC", 0.1, POSITIVE, "initial temperature (alpha)", "reward per nat")
     learnable_temperature: bool = flag("SAC", True, SWITCH, "learn the temperature")
     target_entropy: float | None = flag(

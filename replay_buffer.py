@@ -28,7 +28,7 @@ class OpenLoopStates(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Windows of j steps, 1 <= j <= h. After a termination, rewards are 0 and actions have no effect."""
+    """Windows of j steps, 1 <= j <= h. After a termination, rewards are 0 and actions were not executed."""
 
     obs: torch.Tensor  # (B, O) s_t
     actions: torch.Tensor  # (B, h, A) a_t..a_{t+h-1}; actions after the first j are not part of the window
@@ -48,11 +48,13 @@ class ReplayBuffer:
 
     An end mark has left = 0, or -1 if the environment terminated, and obs = the observation after the last step. The
     newest step is always followed by an end mark, which the next step of the episode overwrites. So the next
-    observation is always in the next row, and no window can cross an episode's end or the ring's write position.
+    observation is always in the next row, and no window can cross a time limit or the ring's write position. After a
+    termination there is one end mark per action of the plan that was not executed any more, and it holds that action;
+    if there is none, one without.
 
     Args:
         obs_size, action_size: O, A.
-        capacity: number of rows; an episode takes one per step and one for its end mark.
+        capacity: number of rows; an episode takes one per step and one for its end mark, or more after a termination.
         chunk_size: h, the longest window.
         discount: gamma.
         committed_windows: whether windows also end where the executed plan ends.
@@ -86,7 +88,7 @@ class ReplayBuffer:
         """Memory of the rows in bytes."""
         return 4 * (obs_size + action_size + 3) * capacity
 
-    def add(self, obs, action, reward, next_obs, terminated, truncated, steps_left=1, planned=True):
+    def add(self, obs, action, reward, next_obs, terminated, truncated, rest=(), planned=True):
         """Append a step.
 
         Args:
@@ -95,16 +97,17 @@ class ReplayBuffer:
             reward: float.
             terminated: whether the next state has no future; its value is zero.
             truncated: whether the episode was cut after this step, as by a time limit.
-            steps_left: steps left in the executed plan, this one included.
+            rest: (n, A), n < h: actions of the executed plan that come after this one.
             planned: whether the policy made that plan.
 
         Raises:
-            ValueError: obs, next_obs or action has another shape (numpy would broadcast some of them silently).
+            ValueError: obs, next_obs, action or one of rest has another shape (numpy would broadcast some silently).
         """
         for name, value, size in (
             ("obs", obs, self.obs_size),
             ("next_obs", next_obs, self.obs_size),
             ("action", action, self.action_size),
+            *(("an action of the rest", action, self.action_size) for action in rest[:1]),
         ):
             if np.shape(value) != (size,):
                 raise ValueError(f"{name} has shape {np.shape(value)} instead of {(size,)}")
@@ -113,21 +116,25 @@ class ReplayBuffer:
         row[self.obs_size : -3] = action
         row[-3] = planned
         row[-2] = reward
-        row[-1] = steps_left
+        row[-1] = 1 + len(rest)
         self.num_rows += 1
-        end = self.rows[self.num_rows % self.capacity]
-        end[: self.obs_size] = next_obs
-        end[-1] = -1 if terminated else 0
-        self.size = min(self.num_rows + 1, self.capacity)
+        num_marks = max(1, len(rest)) if terminated else 1
+        marks = (self.num_rows + np.arange(num_marks)) % self.capacity
+        self.rows[marks, : self.obs_size] = next_obs
+        self.rows[marks, -1] = -1 if terminated else 0
+        if terminated and len(rest):
+            self.rows[marks, self.obs_size : -3] = rest
+        self.size = min(self.num_rows + num_marks, self.capacity)
         if terminated or truncated:
-            self.num_rows += 1
+            self.num_rows += num_marks
 
     def sample(self, batch_size):
         """Draw a `Batch` of B windows, for h > 1 with B / WINDOWS_PER_OPEN_LOOP_STATE open-loop states.
 
         The start of a window is drawn uniformly from all steps; j is uniform over 1..h, or up to the end of the
-        episode's data if the environment did not terminate it. Actions after a termination are drawn uniformly.
-        Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
+        episode's data if the environment did not terminate it. Actions after a termination are those of the plan that
+        was executed at the start of the window, and drawn uniformly after its end. Open-loop states are drawn uniformly
+        from the newest RECENT_STEPS rows.
         """
         h, obs_size, action_size = self.chunk_size, self.obs_size, self.action_size
         rows, each = self._draw_windows(batch_size), np.arange(batch_size)  # (B, h + 1, O + A + 3), (B,)
@@ -136,7 +143,8 @@ class ReplayBuffer:
         length = (left < 1).argmax(1)  # steps up to the first end mark; 0 if there is none: h or more
         length[length == 0] = h
         # A window goes on past a termination. If it ended there, the lengths drawn would depend on what happened, and
-        # the value of a long prefix would be that of the times that it was survived.
+        # the value of a long prefix would be that of the times that it was survived. It goes on with the plan, for the
+        # same reason: other actions would tell that the step terminated.
         is_terminated = left[each, length] < 0
         available = np.where(is_terminated, h, length)
         if self.committed_windows:
@@ -152,7 +160,8 @@ class ReplayBuffer:
         actions = window[:, obs_size : -obs_size - 3].reshape(batch_size, h, action_size)
         actions[:] = rows[:, :-1, obs_size:-3]
         if is_terminated.any():
-            is_after = is_terminated[:, None] & (self._following[:-1] >= length[:, None])  # (B, h)
+            known = np.maximum(length, left[:, 0])  # (B,), executed or in the plan
+            is_after = is_terminated[:, None] & (self._following[:-1] >= known[:, None])  # (B, h)
             actions[is_after] = self.rng.uniform(-1, 1, (is_after.sum(), action_size))
         window[:, -obs_size - 3 : -3] = following[:, :obs_size]
         window[:, -3] = (rows[:, :-1, -2] * self._reward_weights.take(num_steps, axis=0)).sum(1)

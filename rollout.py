@@ -106,7 +106,7 @@ def _play_episode(executor, env, seed, episode, recorder, threshold):
 
 def _view(executor, threshold, step, episode_return):
     k = executor.lengths[-1]
-    position = k - executor.steps_left
+    position = k - 1 - len(executor.rest)
     return PlanView(step, episode_return, executor.confidences[-1], threshold, k, position, position == 0)
 
 

@@ -118,8 +118,8 @@ class Workspace:
     def make_replay_buffer(self):
         """Make the replay buffer, with no more rows than the run can fill."""
         cfg = self.config
-        # An episode of one step takes two rows: the step and an end mark.
-        most = max(2 * cfg.num_train_steps + 1, cfg.chunk_size + MARGIN)
+        # An episode of one step takes the most rows: the step, and an end mark or the h - 1 actions left of its plan.
+        most = max(max(2, cfg.chunk_size) * cfg.num_train_steps + 1, cfg.chunk_size + MARGIN)
         try:
             self.buffer = ReplayBuffer(
                 self.obs_size,
@@ -235,8 +235,8 @@ class Workspace:
         diverged = info.get("diverged", False)
         if not diverged:  # else it is the last observation again
             self.agent.observe(next_obs)
-        steps_left = self.executor.steps_left
-        self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, steps_left, self.is_planned)
+        rest = self.executor.rest
+        self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, rest, self.is_planned)
         self.obs = next_obs
         self.episode_return += reward
         self.episode_length += 1

@@ -48,7 +48,7 @@ class ChunkExecutor:
         commit_rule: function Plan -> k in 1..h.
 
     Attributes:
-        steps_left: steps of the current plan from the latest action on, that one included; 0 after a reset.
+        rest: (n, A), actions of the current plan that will be executed after the latest one.
         lengths: executed length k of each plan since the last reset.
         confidences: confidences (h,) of each plan since the last reset.
     """
@@ -59,17 +59,16 @@ class ChunkExecutor:
 
     def reset(self):
         """Discard the current plan, `lengths` and `confidences`."""
-        self._queue = iter(())
-        self.steps_left = 0
+        self.rest = ()
         self.lengths, self.confidences = [], []
 
     def __call__(self, obs):
-        """obs (O,) -> action (A,). Afterwards `steps_left` is at least 1."""
-        self.steps_left -= 1
-        if self.steps_left < 1:
+        """obs (O,) -> action (A,)."""
+        if not len(self.rest):
             plan = self.plan(obs)
-            self.steps_left = self.commit_rule(plan)
-            self._queue = iter(plan.actions)
-            self.lengths.append(self.steps_left)
+            k = self.commit_rule(plan)
+            self.rest = plan.actions[:k]
+            self.lengths.append(k)
             self.confidences.append(plan.confidences)
-        return next(self._queue)
+        action, self.rest = self.rest[0], self.rest[1:]
+        return action

@@ -1,4 +1,7 @@
-"""The observation is the time index t, the reward 10 + t, the action 100 + t: expected values are arithmetic."""
+"""The observation is the time index t, the reward 10 + t, the action 100 + t: expected values are arithmetic.
+
+Plans are the same beyond an episode's end: the action for time t is 100 + t.
+"""
 
 import numpy as np
 import pytest
@@ -17,21 +20,20 @@ def fill(buffer, num_steps, episode_length=None, terminated=False, first=0, step
     """Steps first..first + num_steps - 1; the observation after step t is t + 0.5 at an episode's end, else t + 1."""
     for t in range(first, first + num_steps):
         end = episode_length is not None and (t + 1) % episode_length == 0
-        next_obs = t + 0.5 if end else t + 1
-        buffer.add(
-            [t], [100 + t], 10 + t, [next_obs], end and terminated, end and not terminated, steps_left(t), planned
-        )
+        next_obs, rest = t + 0.5 if end else t + 1, 100 + t + np.arange(1, steps_left(t))[:, None]
+        buffer.add([t], [100 + t], 10 + t, [next_obs], end and terminated, end and not terminated, rest, planned)
 
 
-def check_windows(batch, last_of, terminated=False):
+def check_windows(batch, last_of, terminated=False, steps_left=lambda t: 1):
     """Every field of every window against arithmetic; last_of(t) is the last step of t's episode."""
     for i in range(len(batch.obs)):
         t, j = int(batch.obs[i, 0]), int(batch.prefix_length[i])
         last = last_of(t)
         steps = min(j, last + 1 - t)  # of the window before the end
         assert steps == j or terminated
-        assert batch.actions[i, :steps, 0].tolist() == [100 + t + m for m in range(steps)]
-        assert (batch.actions[i, steps:j].abs() <= 1).all()
+        known = min(j, max(steps, steps_left(t)))
+        assert batch.actions[i, :known, 0].tolist() == [100 + t + m for m in range(known)]
+        assert (batch.actions[i, known:j].abs() <= 1).all()
         expected = sum(DISCOUNT**m * (10 + t + m) for m in range(steps))
         assert batch.reward[i].item() == pytest.approx(expected, rel=1e-6)
         at_end = t + steps - 1 == last
@@ -41,10 +43,33 @@ def check_windows(batch, last_of, terminated=False):
 
 @pytest.mark.parametrize("terminated", [False, True])
 @pytest.mark.parametrize("h", [1, 4])
-def test_windows_stop_at_an_episodes_end(h, terminated):
-    buffer = make_buffer(h=h)
-    fill(buffer, 60, episode_length=6, terminated=terminated)
-    check_windows(buffer.sample(4000), lambda t: t // 6 * 6 + 5, terminated)
+def test_windows_stop_at_a_time_limit_and_go_on_past_a_termination(h, terminated):
+    buffer, steps_left = make_buffer(h=h), lambda t: h - t % 6 % h
+    fill(buffer, 60, episode_length=6, terminated=terminated, steps_left=steps_left)
+    check_windows(buffer.sample(4000), lambda t: t // 6 * 6 + 5, terminated, steps_left)
+
+
+@pytest.mark.parametrize("capacity", [1000, 50, 9])
+def test_committed_windows_hold_the_plan_that_was_made_whether_or_not_a_step_terminates(capacity):
+    """Else the actions of a window would tell what happened, and values of plans would be about some outcomes only.
+
+    Plans of 1 to 5 = h equal actions, each another number; each step terminates with probability 0.3.
+    """
+    buffer, rng = make_buffer(capacity, 5, committed=True), np.random.default_rng(1)
+    plan, rest, terminated_windows = 0, (), 0
+    for t in range(600):
+        if not len(rest):
+            plan += 1
+            rest = np.full((rng.integers(1, 6), 1), plan)
+        action, rest = rest[0], rest[1:]
+        terminated = bool(rng.random() < 0.3)
+        buffer.add([t], action, 0, [t], terminated, False, rest)
+        rest = () if terminated else rest
+        batch = buffer.sample(8)
+        for actions, j in zip(batch.actions[:, :, 0], batch.prefix_length, strict=True):
+            assert (actions[:j] == actions[0]).all()
+        terminated_windows += int((batch.discount == 0).sum())
+    assert terminated_windows > 1000
 
 
 @pytest.mark.parametrize("committed", [False, True])
@@ -56,11 +81,11 @@ def test_lengths_do_not_depend_on_whether_a_step_terminates(probability, committ
     (gamma (1 - p))^j. Other plans differ in the observation, not in what happens.
     """
     h, rng = 4, np.random.default_rng(1)
-    buffer, left = make_buffer(20_000, h, committed), 0
+    buffer, left = make_buffer(40_000, h, committed), 0
     for _ in range(9000):
         left = left or h
         terminated = bool(rng.random() < probability)
-        buffer.add([0.0], [5.0], 1.0, [0.0], terminated, False, left)
+        buffer.add([0.0], [5.0], 1.0, [0.0], terminated, False, np.full((left - 1, 1), 5.0))
         left = 0 if terminated else left - 1
     batch = buffer.sample(40_000)
     survival = DISCOUNT * (1 - probability)
@@ -72,7 +97,7 @@ def test_lengths_do_not_depend_on_whether_a_step_terminates(probability, committ
         assert batch.discount[of_length].mean().item() == pytest.approx(survival**j, abs=0.04)
 
 
-def test_actions_after_a_termination_are_uniform():
+def test_actions_after_a_termination_and_the_plan_are_uniform():
     buffer = make_buffer(h=4)
     fill(buffer, 60, episode_length=1, terminated=True)
     actions = buffer.sample(20_000).actions[:, :, 0]
@@ -203,7 +228,8 @@ def test_the_smallest_ring_gives_right_open_loop_states(h):
 
 
 @pytest.mark.parametrize(
-    "name, shape", [("obs", (1,)), ("next_obs", (1,)), ("action", (1,)), ("obs", (3, 1)), ("action", ()), ("obs", (4,))]
+    "name, shape",
+    [("obs", (1,)), ("next_obs", (1,)), ("action", (1,)), ("obs", (3, 1)), ("action", ()), ("rest", (1, 1))],
 )
 def test_another_shape_is_refused(name, shape):
     buffer = ReplayBuffer(3, 2, 100, 4, DISCOUNT, False, "cpu", np.random.default_rng())
@@ -212,6 +238,8 @@ def test_another_shape_is_refused(name, shape):
     with pytest.raises(ValueError) as caught:
         buffer.add(**step | {name: np.ones(shape)}, terminated=False, truncated=False)
     expected = (2,) if name == "action" else (3,)
+    if name == "rest":
+        name, shape, expected = "an action of the rest", (1,), (2,)
     assert str(caught.value) == f"{name} has shape {shape} instead of {expected}"
     assert buffer.num_rows == 1
 
@@ -253,7 +281,8 @@ def plain_windows(buffer, rng, count):
         discount = np.float32(DISCOUNT**j) if after[-1] >= 0 else 0
         actions = [ring(start + i)[1] for i in range(h)]
         if terminated:
-            actions[length:] = rng.uniform(-1, 1, h - length).astype(np.float32)
+            known = min(h, max(length, int(ring(start)[-1])))
+            actions[known:] = rng.uniform(-1, 1, h - known).astype(np.float32)
         windows.append([rows[start, 0], actions, j, reward, discount, after[0]])
     return windows
 

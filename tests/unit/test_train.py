@@ -239,15 +239,16 @@ def test_collection_executes_plans_and_replays_every_step(workspace, monkeypatch
     while step < 50:
         episode += 1
         for t in range(min(episode_length(episode), 50 - step)):
-            obs, action, reward, next_obs, terminated, truncated, steps_left, planned = added[step]
+            obs, action, reward, next_obs, terminated, truncated, rest, planned = added[step]
             assert obs[0] == t and next_obs[0] == t + 1 and reward == 100 * episode + t + 1
             done = t + 1 == episode_length(episode)
             assert (terminated, truncated) == (done and episode % 3 == 2, done and episode % 3 != 2)
             assert planned == (step >= 20)
             if step < 20:  # random: one action for 3 steps
-                assert steps_left == 3 - t % 3 and (t % 3 == 0 or (action == added[step - 1][1]).all())
+                assert len(rest) == 2 - t % 3 and (rest == action).all()
+                assert t % 3 == 0 or (action == added[step - 1][1]).all()
             else:  # the fourth episode begins at step 20
-                assert steps_left == 2 - t % 2 and action[0] == pytest.approx([0.1, 0.2][t % 2])
+                assert [a[0] for a in (action, *rest)] == pytest.approx([[0.1, 0.2], [0.2]][t % 2])
             step += 1
     assert float(rows(f"{run.run_dir}/train.csv")[-1]["k"]) == 2
     assert float(rows(f"{run.run_dir}/eval.csv")[-1]["k"]) == 2

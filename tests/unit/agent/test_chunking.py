@@ -46,9 +46,9 @@ def test_executor_replans_when_the_committed_prefix_is_used_up():
     actions, left = [], []
     for t in range(7):
         actions.append(int(executor(t)[0]))
-        left.append(executor.steps_left)
+        left.append(executor.rest[:, 0].tolist())
     assert actions == [11, 12, 13, 21, 31, 32, 41]
-    assert left == [3, 2, 1, 1, 2, 1, 3]
+    assert left == [[12, 13], [13], [], [], [32], [], [42, 43]]
     assert planner.observations == [0, 3, 4, 6]
     assert executor.lengths == [3, 1, 2, 3]
     assert [c.tolist() for c in executor.confidences[:2]] == [[1, 0.9, 0.9], [1, 0.1, 0.9]]
