@@ -18,6 +18,7 @@ IDEAS = {  # {arm: (its baseline, seeds of both)}
     "cool": ("best", SEEDS),
     "raw": ("best", SEEDS),
 }
+LEVEL = 0.05 / len(IDEAS)  # of a test, two-sided
 FOUND = 100  # return of a training episode
 CENSORED = 100_000  # steps
 
@@ -94,3 +95,8 @@ def sooner(arms, idea):
     if not all((task, seed) in runs for runs in pair for task in TASKS for seed in seeds):
         return None
     return log_rank([[[runs[task, seed] for seed in seeds] for runs in pair] for task in TASKS])
+
+
+def is_ahead(z, p):
+    """Whether an idea with this result of `sooner` is ahead of its baseline."""
+    return z > 0 and p < LEVEL

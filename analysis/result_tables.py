@@ -219,13 +219,13 @@ def first_reward_times():
             continue
         runs = sorted(arms[arm].items())
         times = [[time for (of, _), time in runs if of == task] for task in first_reward.TASKS]
-        against, result = "-", ["-", "-"]
+        against, result = "-", ["-", "-", "-"]
         if arm in first_reward.IDEAS:
             against, _ = first_reward.IDEAS[arm]
             if test := first_reward.sooner(arms, arm):
-                result = [f"{test[0]:.1f}", p_value(test[1])]
+                result = [f"{test[0]:.2f}", f"{test[1]:.2g}", "yes" if first_reward.is_ahead(*test) else "no"]
         rows.append([arm, *map(_thousands, times), against, *result])
-    return markdown(["", *first_reward.TASKS, "sooner than", "$z$", "$p$"], rows)
+    return markdown(["", *first_reward.TASKS, "sooner than", "$z$", "$p$", "ahead by the rule"], rows)
 
 
 def _thousands(times):
@@ -295,8 +295,9 @@ def long_prefixes_rule():
             listed([outcome.scores.get(run) for run in long_prefixes.RUNS if run[0] == task]) for task in TASKS[:2]
         ]
         over_plain = f"{gain[0]:.0f} ± {gain[1]:.0f}" if gain else "-"
-        rows.append([f"`{outcome.name}`", *bias, *scores, over_plain, {None: "-", True: "yes", False: "no"}[passes]])
-    names = ["bias of $Q_1$", "$Q_3$", "$Q_5$", "$V$", *TASKS[:2], "over plain", "passes"]
+        name = "unchanged" if outcome is plain else outcome.name
+        rows.append([f"`{name}`", *bias, *scores, over_plain, {None: "-", True: "yes", False: "no"}[passes]])
+    names = ["bias of $Q_1$", "$Q_3$", "$Q_5$", "$V$", *TASKS[:2], "over `unchanged`", "passes"]
     return markdown(["", *names], rows)
 
 

@@ -79,6 +79,11 @@ def test_tasks_are_strata(arms):
     assert first_reward.sooner(arms, "raw") != pytest.approx(together)
 
 
+def test_the_rule_asks_for_sooner_and_for_a_third_of_five_percent():
+    results = ((2.5, 0.012), (-2.5, 0.012), (2.3, 0.021), (2.4, 0.0166), (2.39, 0.0168))
+    assert [first_reward.is_ahead(*result) for result in results] == [True, False, False, True, False]
+
+
 def test_there_is_no_test_before_all_runs_have_ended(arms):
     assert first_reward.sooner(arms, "cool") is None
     for arm in arms:
