@@ -1,6 +1,7 @@
 """Exceptions that a command reports as a one-line error, and prints that cannot end a command."""
 
 import os
+import signal
 import sys
 import warnings
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ class RunError(Exception):
 def report_errors():
     """Context of the main() of a command: print UsageError, RunError, Ctrl-C and warnings as one line each.
 
-    An error ends the process with the exit status of its class, Ctrl-C with 130, a stdout that cannot be written with
-    1, as when its reader has ended (`evaluate.py | head`). `sys.exit` keeps its status.
+    An error ends the process with the exit status of its class, Ctrl-C with 130, KeyboardInterrupt(number) with
+    128 + number, a stdout that cannot be written with 1, as when its reader has ended (`evaluate.py | head`).
+    `sys.exit` keeps its status.
     """
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
@@ -29,8 +31,8 @@ def report_errors():
         with unwritable_ignored():
             print(end="", flush=True)
         raise
-    except KeyboardInterrupt:
-        _end("interrupted", 130)
+    except KeyboardInterrupt as error:
+        _end("interrupted", 128 + (error.args or (signal.SIGINT,))[0])
     except (UsageError, RunError) as error:
         _end(f"error: {error}", 2 if isinstance(error, UsageError) else 1)
     except OSError:

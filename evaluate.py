@@ -10,7 +10,6 @@ python evaluate.py exp/RUN --bias               Q and V of the critics against r
 import argparse
 import os
 import signal
-import sys
 
 from cli import Parser
 from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
@@ -257,9 +256,14 @@ def play_bias(result, args, output, agent, env, config, seeds):
 
 def main():
     """The command."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, interrupt)
     with report_errors():
         run(parse_args())
+
+
+def interrupt(number, _):
+    """As Ctrl-C, with the exit status of this signal."""
+    raise KeyboardInterrupt(number)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def test_the_terminal_output_is_readable_when_piped(cheetah):
     run = Path("exp") / directory.name
     assert lines[0] == f"run directory {run}"
     assert re.fullmatch(
-        r"device cpu, 1 thread, not compiled \(fewer than 30,000 updates\), replay buffer 1 MB, renderer \w+, "
+        r"device cpu, 1 thread, not compiled \(fewer than 30,000 updates\), replay buffer 2 MB, renderer \w+, "
         r"next evaluation at step 2,000",
         lines[1],
     )
