@@ -10,6 +10,7 @@ python evaluate.py exp/RUN --bias               Q and V of the critics against r
 import argparse
 import os
 import signal
+from contextlib import suppress
 
 from cli import Parser
 from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
@@ -141,13 +142,12 @@ def run(args):
     from analysis import evaluation_file
     from analysis.style import save_figure
     from rollout import episode_seed
-    from storage.files import check_writable, reserve_name
+    from storage.files import check_writable, reserved_name
 
     endings = evaluation_file.ENDINGS[args.mode]
     output = args.output or os.path.join(args.run_dir, evaluation_file.NAMES[args.mode])
     check_writable(f"{output}.json")
     print(f"{args.run_dir}: {config.env}, step {step}, {args.episodes} episodes", flush=True)
-    output = reserve_name(output, endings)
     threshold = config.confidence_threshold if args.confidence_threshold is None else args.confidence_threshold
     result = {
         "title": f"{config.env}, seed {config.seed}, step {step}",
@@ -163,18 +163,18 @@ def run(args):
     modes = {"sweep": play_sweep, "calibration": play_calibration, "bias": play_bias}
     play = modes.get(args.mode, play_episodes)
     known = set(result)
-    try:
-        figure = play(result, args, output, agent, env, config, seeds)
-        result["complete"] = True
-    finally:
-        if set(result) == known:  # there are no results
-            os.remove(f"{output}.json")
-        else:
-            evaluation_file.write(output, result)
-            if not result["complete"]:
-                print(f"wrote {output}.json, incomplete", flush=True)
-    if figure:
-        save_figure(figure, output)
+    with reserved_name(output, endings) as output:
+        try:
+            figure = play(result, args, output, agent, env, config, seeds)
+            result["complete"] = True
+        finally:
+            if set(result) != known:  # there are results
+                evaluation_file.write(output, result)
+                if not result["complete"]:
+                    with suppress(OSError):  # of stdout; it must not hide why this ends
+                        print(f"wrote {output}.json, incomplete", flush=True)
+        if figure:
+            save_figure(figure, output)
     for ending in endings:
         if os.path.exists(output + ending):
             print(f"wrote {output}{ending}")
@@ -251,7 +251,8 @@ def play_bias(result, args, output, agent, env, config, seeds):
         if rows:
             result |= {"horizon": args.horizon, "alpha": float(agent.alpha), **bias.report(rows, config.chunk_size)}
             evaluation_file.write_csv(output, rows)
-            print(bias.table(result))
+            with suppress(OSError):  # of stdout; it must not hide why this ends
+                print(bias.table(result))
 
 
 def main():
@@ -262,7 +263,8 @@ def main():
 
 
 def interrupt(number, _):
-    """As Ctrl-C, with the exit status of this signal."""
+    """As Ctrl-C, with the exit status of this signal. Another one does not stop the writing of the results."""
+    signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt(number)
 
 

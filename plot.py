@@ -7,6 +7,7 @@ python plot.py exp/RUN/sweep.json                         the figure of a sweep 
 """
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 from analysis import evaluation_file
@@ -15,7 +16,7 @@ from analysis.statistics import STATISTICS
 from analysis.style import ENDINGS, save_figure
 from cli import Parser
 from errors import UsageError, report_errors
-from storage.files import check_writable, reserve_name
+from storage.files import check_writable, reserved_name
 
 DEFAULT_OUTPUT = "exp/plots/curves"
 
@@ -98,9 +99,8 @@ def run(args):
         print(table)
     output = args.output or DEFAULT_OUTPUT
     check_writable(f"{output}.png")
-    if not args.output and not args.replace:
-        output = reserve_name(output, ENDINGS)
-    save_figure(figure, output)
+    with nullcontext(output) if args.replace else reserved_name(output, ENDINGS) as output:
+        save_figure(figure, output)
     for ending in ENDINGS:
         print(f"wrote {output}{ending}")
 

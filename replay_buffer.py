@@ -70,7 +70,7 @@ class ReplayBuffer:
             raise ValueError(f"a capacity of {capacity} is below chunk_size + {MARGIN} = {chunk_size + MARGIN}")
         size, limit = self.num_bytes(obs_size, action_size, capacity), memory_limit()
         if limit is not None and size > limit:
-            raise ValueError(f"{capacity:,} steps take {size / 1e9:,.1f} GB of memory; there are {limit / 1e9:,.1f} GB")
+            raise ValueError(f"{capacity:,} rows take {size / 1e9:,.1f} GB of memory; there are {limit / 1e9:,.1f} GB")
         self.obs_size, self.action_size, self.capacity = obs_size, action_size, capacity
         self.chunk_size, self.committed_windows = chunk_size, committed_windows
         self.device, self.rng = torch.device(device), rng

@@ -14,12 +14,13 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
+from contextlib import nullcontext
 
 from PIL import Image
 
 from cli import Parser
 from errors import RunError, UsageError, report_errors
-from storage.files import check_writable, reserve_name
+from storage.files import check_writable, reserved_name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TAGS = "eval/(return|k)$|train/return$|policy/|loss/critic_loss|confidence/confidence_2"
@@ -96,11 +97,10 @@ def run(args):
                 time.sleep(0.5)
             output = args.output or DEFAULT_OUTPUT
             check_writable(f"{output}.png")
-            if not args.output and not args.replace:
-                output = reserve_name(output, ENDINGS)
-            for ending, page in PAGES.items():
-                screenshot(browser, f"{url}#{page}", f"{output}{ending}.png")
-                print(f"wrote {output}{ending}.png")
+            with nullcontext(output) if args.replace else reserved_name(output, ENDINGS) as output:
+                for ending, page in PAGES.items():
+                    screenshot(browser, f"{url}#{page}", f"{output}{ending}.png")
+                    print(f"wrote {output}{ending}.png")
         finally:
             server.terminate()
 

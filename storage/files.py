@@ -54,7 +54,7 @@ def write_atomically(path, data):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(scratch, path)
-        except OSError:
+        except BaseException:  # Ctrl-C, too
             if os.path.isfile(scratch):
                 os.remove(scratch)
             raise
@@ -91,10 +91,12 @@ def check_writable(path):
         raise UsageError(str(error)) from error
 
 
-def reserve_name(name, endings):
-    """The first of name, name-2, name-3, ... that is free; no other process can take it.
+@contextmanager
+def reserved_name(name, endings):
+    """Context for code that writes files under the first of name, name-2, name-3, ... that is free.
 
-    Creates the empty file name + endings[0].
+    Creates the empty file name + endings[0], so that no other process can take the name. If it is still empty at the
+    end, it is deleted.
 
     Args:
         name: path without ending.
@@ -105,9 +107,14 @@ def reserve_name(name, endings):
         if not any(os.path.lexists(candidate + ending) for ending in endings):
             with suppress(FileExistsError):
                 open(candidate + endings[0], "xb").close()
-                return candidate
+                break
         number += 1
         candidate = f"{name}-{number}"
+    try:
+        yield candidate
+    finally:
+        if os.path.getsize(candidate + endings[0]) == 0:
+            os.remove(candidate + endings[0])
 
 
 def _sync_directory(path):

@@ -1,10 +1,11 @@
 import json
 import os
+from contextlib import ExitStack
 
 import pytest
 
 from errors import RunError, UsageError
-from storage.files import check_writable, json_bytes, reserve_name, write_atomically
+from storage.files import check_writable, json_bytes, reserved_name, write_atomically
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
@@ -50,8 +51,12 @@ def test_json_holds_finite_numbers_only():
 def test_a_reserved_name_is_not_free_again(tmp_path):
     name = str(tmp_path / "a")
     (tmp_path / "a-2.png").write_text("")
-    assert [reserve_name(name, [".json", ".png"]) for _ in range(3)] == [name, f"{name}-3", f"{name}-4"]
-    assert sorted(os.listdir(tmp_path)) == ["a-2.png", "a-3.json", "a-4.json", "a.json"]
+    with ExitStack() as stack:
+        names = [stack.enter_context(reserved_name(name, [".json", ".png"])) for _ in range(3)]
+        assert names == [name, f"{name}-3", f"{name}-4"]
+        assert sorted(os.listdir(tmp_path)) == ["a-2.png", "a-3.json", "a-4.json", "a.json"]
+        (tmp_path / "a-3.json").write_text("{}")
+    assert sorted(os.listdir(tmp_path)) == ["a-2.png", "a-3.json"]  # the names without content are free again
 
 
 def test_two_processes_reserve_two_names(tmp_path, monkeypatch):
@@ -61,8 +66,9 @@ def test_two_processes_reserve_two_names(tmp_path, monkeypatch):
     def slowly(path):
         found = exists(path)
         monkeypatch.setattr(os.path, "lexists", exists)
-        assert reserve_name(name, [".json"]) == name
+        assert stack.enter_context(reserved_name(name, [".json"])) == name
         return found
 
-    monkeypatch.setattr(os.path, "lexists", slowly)
-    assert reserve_name(name, [".json"]) == f"{name}-2"
+    with ExitStack() as stack:
+        monkeypatch.setattr(os.path, "lexists", slowly)
+        assert stack.enter_context(reserved_name(name, [".json"])) == f"{name}-2"
