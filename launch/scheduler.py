@@ -38,7 +38,12 @@ class Scheduler:
         """Execute all runs, or until a signal stops them; returns the number of the first signal, or None."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
-        self._waiting = [run for run in self.runs if not self.is_finished(run)]
+        for run in self.runs:
+            try:
+                if not self.is_finished(run):
+                    self._waiting.append(run)
+            except UsageError as error:
+                self.failed[run] = str(error)
         status = Status(self)
         while (self._waiting and not self._signals) or self._running or self._ended:
             self._start_jobs()
