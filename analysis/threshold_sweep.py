@@ -93,14 +93,7 @@ def pool(results):
             --sample, fixed lengths or thresholds differ.
     """
     titles = [result["title"].partition(", step ")[0] for result in results]  # task, seed
-    if len({title.split(",")[0] for title in titles}) > 1 or len(set(titles)) < len(titles):
-        raise UsageError("these sweeps are not of runs of one task with different seeds")
-    for result in results:
-        if not result.get("complete", True):  # older files do not say
-            raise UsageError(f"the sweep of {result['title']} is incomplete")
-    for name in ("episodes", "sample"):
-        if len({result.get(name) for result in results}) > 1:
-            raise UsageError(f"these sweeps were not played with the same --{name}")
+    _check_alike(titles, results)
     tables = [{(row["kind"], row["setting"]): row for row in result["rows"]} for result in results]
     for table in tables:
         for kind, setting in list(table):
@@ -129,6 +122,17 @@ def pool(results):
     title = f"{task}, {len(results)} runs"
     interval = seeds_interval_name(len(results))
     return {"title": title, "runs": len(results), "interval": interval, "rows": rows, "gains": gains}
+
+
+def _check_alike(titles, results):
+    if len({title.split(",")[0] for title in titles}) > 1 or len(set(titles)) < len(titles):
+        raise UsageError("these sweeps are not of runs of one task with different seeds")
+    for result in results:
+        if not result.get("complete", True):  # older files do not say
+            raise UsageError(f"the sweep of {result['title']} is incomplete")
+    for name in ("episodes", "sample"):
+        if len({result.get(name) for result in results}) > 1:
+            raise UsageError(f"these sweeps were not played with the same --{name}")
 
 
 def over_fixed(result, threshold):

@@ -178,22 +178,27 @@ def test_a_log_that_is_gone_does_not_stop_the_others(tmp_path, monkeypatch, cloc
     assert scheduler.finished == {runs[1]}
 
 
-def test_a_damaged_record_is_the_failure_of_its_run_alone(tmp_path, monkeypatch, clock):
+@pytest.fixture
+def recorded(tmp_path, monkeypatch):
+    """(scheduler, two runs, jobs, args.json of the first run, which tells whether that run has finished)."""
     scheduler, runs, jobs = make(tmp_path, 2, monkeypatch)
     record = tmp_path / "args.json"
     record.write_text('{"args": {}}')
     runs[0].is_finished = lambda: finished_steps(tmp_path) >= 100
+    return scheduler, runs, jobs, record
+
+
+def test_a_damaged_record_is_the_failure_of_its_run_alone(recorded, clock):
+    scheduler, runs, jobs, record = recorded
     play(clock, lambda: record.write_text("{"), lambda: both_end(jobs, runs), lambda: None)
     scheduler.go()
     assert scheduler.failed == {runs[0]: f"{record} is damaged: it is not JSON: the last line"}
     assert scheduler.finished == {runs[1]}
 
 
-def test_a_record_that_is_damaged_at_the_start_is_the_failure_of_its_run_alone(tmp_path, monkeypatch, clock):
-    scheduler, runs, jobs = make(tmp_path, 2, monkeypatch)
-    record = tmp_path / "args.json"
+def test_a_record_that_is_damaged_at_the_start_is_the_failure_of_its_run_alone(recorded, clock):
+    scheduler, runs, jobs, record = recorded
     record.write_text("{")
-    runs[0].is_finished = lambda: finished_steps(tmp_path) >= 100
 
     def ends():
         runs[1].steps, jobs.started[1].status = 100, 0
