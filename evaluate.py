@@ -142,12 +142,10 @@ def run(args):
     from analysis import evaluation_file
     from analysis.style import save_figure
     from rollout import episode_seed
-    from storage.files import check_writable, reserved_name
+    from storage.files import reserved_name
 
     endings = evaluation_file.ENDINGS[args.mode]
     output = args.output or os.path.join(args.run_dir, evaluation_file.NAMES[args.mode])
-    check_writable(f"{output}.json")
-    print(f"{args.run_dir}: {config.env}, step {step}, {args.episodes} episodes", flush=True)
     threshold = config.confidence_threshold if args.confidence_threshold is None else args.confidence_threshold
     result = {
         "title": f"{config.env}, seed {config.seed}, step {step}",
@@ -164,6 +162,7 @@ def run(args):
     play = modes.get(args.mode, play_episodes)
     known = set(result)
     with reserved_name(output, endings) as output:
+        print(f"{args.run_dir}: {config.env}, step {step}, {args.episodes} episodes", flush=True)
         try:
             figure = play(result, args, output, agent, env, config, seeds)
             result["complete"] = True

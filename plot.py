@@ -7,7 +7,6 @@ python plot.py exp/RUN/sweep.json                         the figure of a sweep 
 """
 
 import os
-from contextlib import nullcontext
 from pathlib import Path
 
 from analysis import evaluation_file
@@ -16,7 +15,7 @@ from analysis.statistics import STATISTICS
 from analysis.style import ENDINGS, save_figure
 from cli import Parser
 from errors import UsageError, report_errors
-from storage.files import check_writable, reserved_name
+from storage.files import reserved_name
 
 DEFAULT_OUTPUT = "exp/plots/curves"
 
@@ -97,9 +96,7 @@ def run(args):
         figure, table = curves_figure(args), ""
     if table:
         print(table)
-    output = args.output or DEFAULT_OUTPUT
-    check_writable(f"{output}.png")
-    with nullcontext(output) if args.replace else reserved_name(output, ENDINGS) as output:
+    with reserved_name(args.output or DEFAULT_OUTPUT, ENDINGS, args.replace) as output:
         save_figure(figure, output)
     for ending in ENDINGS:
         print(f"wrote {output}{ending}")

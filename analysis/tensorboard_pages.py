@@ -14,13 +14,12 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from contextlib import nullcontext
 
 from PIL import Image
 
 from cli import Parser
 from errors import RunError, UsageError, report_errors
-from storage.files import check_writable, reserved_name
+from storage.files import reserved_name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TAGS = "eval/(return|k)$|train/return$|policy/|loss/critic_loss|confidence/confidence_2"
@@ -95,9 +94,7 @@ def run(args):
                 if time.monotonic() > deadline:
                     raise UsageError(f"{args.log_dir} has no {' and no '.join(missing)} for TensorBoard")
                 time.sleep(0.5)
-            output = args.output or DEFAULT_OUTPUT
-            check_writable(f"{output}.png")
-            with nullcontext(output) if args.replace else reserved_name(output, ENDINGS) as output:
+            with reserved_name(args.output or DEFAULT_OUTPUT, ENDINGS, args.replace) as output:
                 for ending, page in PAGES.items():
                     screenshot(browser, f"{url}#{page}", f"{output}{ending}.png")
                     print(f"wrote {output}{ending}.png")

@@ -92,16 +92,24 @@ def check_writable(path):
 
 
 @contextmanager
-def reserved_name(name, endings):
+def reserved_name(name, endings, replace=False):
     """Context for code that writes files under the first of name, name-2, name-3, ... that is free.
 
     Creates the empty file name + endings[0], so that no other process can take the name. If it is still empty at the
     end, it is deleted.
 
     Args:
-        name: path without ending.
+        name: path without ending; its folder is created if necessary.
         endings: a name is free if no file name + ending exists.
+        replace: take name itself, whatever exists, and create no file.
+
+    Raises:
+        UsageError: see `check_writable`.
     """
+    check_writable(name + endings[0])
+    if replace:
+        yield name
+        return
     candidate, number = name, 1
     while True:
         if not any(os.path.lexists(candidate + ending) for ending in endings):
