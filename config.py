@@ -183,11 +183,11 @@ class Config:
     fast_path: bool = flag(
         "run", True, SWITCH,
         "fused optimizers, and with --compile one compiled function per update; off runs the plain reference",
-        resumable=True, before=True)
+        resumable=True)
     linear_kernel: str = flag(
         "run", "auto", Choice("auto", "torch", "onednn"),
         "matrix products of compiled code on a CPU: PyTorch's own (MKL) or oneDNN's; auto takes oneDNN's on AMD "
-        "processors", resumable=True, before="onednn")
+        "processors", resumable=True)
     num_train_steps: int = flag("run", 1_000_000, POSITIVE_INT, "steps of the run", "steps", resumable=True)
     num_seed_steps: int = flag(
         "run", 2500, NON_NEGATIVE_INT,
@@ -252,7 +252,7 @@ class Config:
     normalize_observations: bool = flag(
         "networks", True, SWITCH,
         "normalise observations by the running mean and variance of all that training has seen, clipped to 10 standard "
-        "deviations", before=False)
+        "deviations")
     hidden_dim: int = flag("networks", 256, HIDDEN_DIM, "units per hidden layer")
     hidden_depth: int = flag("networks", 2, HIDDEN_DEPTH, "hidden layers")
     critic_layer_norm: bool = flag("networks", True, SWITCH, "LayerNorm in the critic's hidden layers")

@@ -233,7 +233,7 @@ class Workspace:
         where = f"step {self.step}"
         next_obs, reward, terminated, truncated, info = checked_step(self.env, action, where)
         diverged = info.get("diverged", False)
-        if not diverged:  # else it is the last observation again
+        if not (diverged and np.array_equal(next_obs, self.obs)):  # else it has been counted
             self.agent.observe(next_obs)
         rest = self.executor.rest
         self.buffer.add(self.obs, action, reward, next_obs, terminated, truncated, rest, self.is_planned)

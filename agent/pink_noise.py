@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-BLOCK = 1000  # steps per sequence where episodes have no limit; DM Control's have as many
+BLOCK = 1000  # steps per sequence, at most; an episode of DM Control has as many
 
 
-def colored_noise(num_steps, num_series, rng, exponent=1.0):
-    """Independent stationary Gaussian series with power 1 / f^exponent and variance 1 at each step.
+def pink_series(num_steps, num_series, rng):
+    """Independent stationary Gaussian series with power 1 / f and variance 1 at each step.
 
     By the algorithm of Timmer and Koenig (Astronomy and Astrophysics 300, 1995): independent normal Fourier
     coefficients, transformed back. The mean of a series has the power of the lowest frequency, and counts in the
@@ -18,14 +18,13 @@ def colored_noise(num_steps, num_series, rng, exponent=1.0):
         num_steps: at least 2.
         num_series: how many.
         rng: numpy Generator.
-        exponent: 0 is white, 1 pink, 2 red noise.
 
     Returns:
         (num_steps, num_series), float32.
     """
     frequency = np.fft.rfftfreq(num_steps)  # (F,)
     frequency[0] = frequency[1]
-    amplitude = frequency ** (-exponent / 2)
+    amplitude = frequency**-0.5
     real, imaginary = rng.standard_normal((2, num_series, len(frequency)))
     spectrum = amplitude * (real + 1j * imaginary)  # (num_series, F)
     # A real series has no imaginary part at frequency 0 and, if num_steps is even, at the highest; there is one such
@@ -45,14 +44,14 @@ class PinkNoise:
     across plans, whatever their executed lengths. Call `reset()` at the start of an episode.
 
     Args:
-        max_episode_steps: infinite where episodes have no limit; further sequences are appended then.
+        max_episode_steps: limit of an episode, or infinity. Episodes above `BLOCK` steps get further sequences.
         chunk_size, action_size: h, A.
         rng: numpy Generator.
     """
 
     def __init__(self, max_episode_steps, chunk_size, action_size, rng):
         self.chunk_size, self.action_size, self.rng = chunk_size, action_size, rng
-        self.num_steps = (BLOCK if math.isinf(max_episode_steps) else max_episode_steps) + chunk_size
+        self.num_steps = min(max_episode_steps, BLOCK) + chunk_size
 
     def reset(self):
         """Draw the sequence of the next episode."""
@@ -65,4 +64,4 @@ class PinkNoise:
         return self._values[step : step + self.chunk_size]
 
     def _draw(self):
-        return colored_noise(self.num_steps, self.action_size, self.rng)
+        return pink_series(self.num_steps, self.action_size, self.rng)

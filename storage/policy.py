@@ -45,7 +45,7 @@ def load_policy(run_dir):
             content = plain_data.from_bytes(file.read())
         flags, actor = content["args"], content["actor"]
         sizes = content["obs_size"], content["action_size"]
-        step = content["step"] if "step" in content else flags["num_train_steps"]  # older files lack it
+        step = content["step"]
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -1,8 +1,8 @@
 """Normalised observations in whole runs: what is counted, and what resuming and evaluating do with it."""
 
 import json
-import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +10,14 @@ import torch
 import train
 from analysis.saved_run import load_run
 from cli import parse_train_args
-from config import as_json
+from errors import UsageError
 from tests.envs.scripted import episode_length
 from tests.helpers import SMALL, assert_equal, trajectory
 from train import Workspace, resolve
 
 SCRIPTED = ["--env", "tests.envs.scripted:Scripted-v0", "--num_train_steps", 50, "--num_seed_steps", 20]
 PENDULUM = ["--env", "Pendulum-v1", "--num_train_steps", 500, "--num_seed_steps", 100]  # episodes of 200 steps
+OLD_RECORD = Path(__file__).parents[2] / "results/first_evidence/cheetah_run-adaptive-s1/args.json"
 FLAGS = ["--normalize_observations", "--num_eval_episodes", 1, "--log_frequency", 1, *SMALL]
 
 
@@ -62,16 +63,17 @@ def test_each_observation_of_training_is_counted_once(workspace):
     assert torch.equal(stored, observations[:, None].expand(-1, 3))
 
 
-def test_the_last_observation_is_not_counted_again_when_the_simulation_diverges(workspace, monkeypatch):
+@pytest.mark.parametrize("is_new", [False, True])  # new: of a repeated step before the one that diverged
+def test_the_last_observation_is_not_counted_again_when_the_simulation_diverges(workspace, monkeypatch, is_new):
     run, step = workspace(*SCRIPTED), train.checked_step
 
     def diverging_step(env, action, where):
         result = step(env, action, where)
-        return (run.obs, 0.0, True, False, {"diverged": True}) if where == "step 3" else result
+        return (run.obs + is_new, 0.0, True, False, {"diverged": True}) if where == "step 3" else result
 
     monkeypatch.setattr(train, "checked_step", diverging_step)
     assert run.train() == 0
-    assert statistics(run)["count"] == 50 - 1 + run.episode
+    assert statistics(run)["count"] == 50 - 1 + is_new + run.episode
 
 
 def test_a_resumed_run_is_the_undisturbed_one(workspace, tmp_path):
@@ -94,32 +96,30 @@ def test_a_resumed_run_is_the_undisturbed_one(workspace, tmp_path):
     assert again.agent.actor.normalizer.count == 503
 
 
-@pytest.mark.parametrize("played", ["policy.pt", "checkpoint"])
-def test_an_older_run_plays_without_normalisation(workspace, monkeypatch, played):
-    """What it saved knows neither the flag nor statistics."""
-
-    def older(config):
-        flags = as_json(config)
-        del flags["normalize_observations"]
-        return flags
-
-    monkeypatch.setattr(train, "as_json", older)
-    run = workspace(*SCRIPTED, "--no-normalize_observations")
+def test_a_run_of_the_time_before_there_were_statistics_is_refused(workspace):
+    """By the name of a flag that only its time had."""
+    run = workspace(*SCRIPTED)
     assert run.train() == 0
+    with open(OLD_RECORD) as file:
+        flags = json.load(file)["args"]
     path = f"{run.run_dir}/args.json"
     with open(path) as file:
         record = json.load(file)
-    record["args"].pop("normalize_observations", None)
     with open(path, "w") as file:
-        json.dump(record, file)
-    if played == "checkpoint":
-        os.remove(f"{run.run_dir}/policy.pt")
-    agent, config, _ = load_run(run.run_dir)
-    assert config.normalize_observations is False
-    far = torch.full((1, 3), 1e3)
-    assert torch.equal(agent.actor.normalizer(far), far)
-    if played == "policy.pt":  # the checkpoint is of an earlier step
-        assert (agent.plan([1e3] * 3, False).actions == run.agent.plan([1e3] * 3, False).actions).all()
+        json.dump(record | {"args": flags}, file)
+    with pytest.raises(UsageError, match="args.json .*--learnable_noise_correlation is a flag of another version"):
+        load_run(run.run_dir)
+
+
+def test_a_policy_without_statistics_is_refused(workspace):
+    run = workspace(*SCRIPTED)
+    assert run.train() == 0
+    path = f"{run.run_dir}/policy.pt"
+    policy = torch.load(path, weights_only=True)
+    policy["actor"] = {name: weight for name, weight in policy["actor"].items() if "normalizer" not in name}
+    torch.save(policy, path)
+    with pytest.raises(UsageError, match="the policy does not fit tests.envs.scripted:Scripted-v0"):
+        load_run(run.run_dir)
 
 
 def test_playing_counts_nothing_and_uses_the_statistics(workspace):

@@ -104,12 +104,6 @@ def test_a_flag_that_is_newer_than_a_run_means_as_before(monkeypatch):
     assert differing_flags(without, Config(**ENV)) == ["--discount is not saved"]
 
 
-def test_runs_of_the_time_before_these_flags_are_resumed_as_they_were():
-    before = {"normalize_observations": False}
-    resumed = parse_saved({name: value for name, value in saved().items() if name not in before})
-    assert {name: getattr(resumed, name) for name in before} == before
-
-
 def test_only_what_makes_a_run_what_it_is_counts_as_different():
     there = saved()
     changed = {"num_train_steps": 5, "device": "cuda", "discount": 0.9, "chunk_size": 3}

@@ -22,11 +22,6 @@ def test_a_run_without_a_policy(tmp_path):
     assert load_policy(str(tmp_path)) is None
 
 
-def test_an_older_file_has_no_step(tmp_path):
-    torch.save({name: value for name, value in CONTENT.items() if name != "step"}, tmp_path / "policy.pt")
-    assert load_policy(str(tmp_path)).step == 90
-
-
 @pytest.mark.parametrize(
     "change",
     [
