@@ -132,9 +132,12 @@ class ReplayBuffer:
         """Draw a `Batch` of B windows, for h > 1 with B / WINDOWS_PER_OPEN_LOOP_STATE open-loop states.
 
         The start of a window is drawn uniformly from all steps; j is uniform over 1..h, or up to the end of the
-        episode's data if the environment did not terminate it. Actions after a termination are those of the plan that
-        was executed at the start of the window, and drawn uniformly after its end. Open-loop states are drawn uniformly
-        from the newest RECENT_STEPS rows.
+        episode's data if the environment did not terminate it, and with committed windows at most up to the end of the
+        executed plan. Actions after a termination are those of the plan that was executed at the start of the window,
+        and drawn uniformly after its end. Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
+
+        Raises:
+            ValueError: the buffer is empty.
         """
         h, obs_size, action_size = self.chunk_size, self.obs_size, self.action_size
         rows, each = self._draw_windows(batch_size), np.arange(batch_size)  # (B, h + 1, O + A + 3), (B,)

@@ -103,7 +103,7 @@ class Workspace:
         self.obs_size, self.action_size = self.env.observation_space.shape[0], self.env.action_space.shape[0]
 
     def make_agent(self):
-        """Make the agent and the executor of its plans."""
+        """Make the agent, the executor of its plans and the exploration noise."""
         cfg = self.config
         self.agent = SACAgent(self.obs_size, self.action_size, cfg, self.device)
         self.commit_rng = numpy_generator(cfg.seed, "commit")

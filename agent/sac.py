@@ -45,8 +45,8 @@ class SACAgent:
         torch.manual_seed(config.seed)
         sizes = (obs_size, action_size, config.chunk_size, config.hidden_dim, config.hidden_depth)
         self.actor = Actor(*sizes, config.actor_log_std_bounds).to(self.device)
-        # Part of the actor, so that policy.pt has the statistics. It is applied where observations enter: actor and
-        # critics take normalised ones.
+        # Part of the actor, so that policy.pt has the statistics, and set after to(), for some of them stay on the CPU.
+        # It is applied where observations enter: actor and critics take normalised ones.
         is_normalized = config.normalize_observations
         self.actor.normalizer = ObservationNormalizer(obs_size, self.device) if is_normalized else nn.Identity()
         self.critic = Critic(*sizes, config.critic_layer_norm).to(self.device)
@@ -79,7 +79,13 @@ class SACAgent:
         return self.log_alpha.detach().exp()
 
     def observe(self, obs):
-        """Count an observation (O,) that the training environment gave; call it once for each."""
+        """Count an observation (O,) that the training environment gave, for normalisation; call it once for each.
+
+        Without `--normalize_observations` it does nothing.
+
+        Raises:
+            ValueError: the observation has another shape.
+        """
         if self.config.normalize_observations:
             self.actor.normalizer.update(obs)
 
@@ -90,7 +96,7 @@ class SACAgent:
         Args:
             obs: (O,) array.
             sample: whether to sample. False, for evaluation, draws no random numbers.
-            noise: of a sampled plan, (h, A), standard normal at each step; None draws it.
+            noise: of a sampled plan, (h, A), standard normal at each step; None draws it. Unused without sample.
 
         Returns:
             Plan of numpy arrays: actions (h, A) in [-1, 1], confidences (h,).
@@ -242,7 +248,7 @@ class SACAgent:
     def temperature_loss(self, log_prob, prefix_length):
         """alpha (-(1/j) sum_{i<=j} log pi(a_i | s) - target_entropy), mean (equation 18).
 
-        Over j, that weights early steps most.
+        With j uniform, step i has the weight sum_{j>=i} 1 / (j h), which is largest for the first step.
 
         Args:
             log_prob: of a chunk drawn from the policy, without gradient, (B, h).
@@ -307,9 +313,9 @@ class SACAgent:
         return total / num_draws
 
     def state_dict(self):
-        """Weights, moments of the optimizers, random streams and number of updates, as plain data.
+        """Weights, statistics of observations, moments of the optimizers, random streams and number of updates.
 
-        Learning rates and betas are left out: the configuration has them.
+        All of it is plain data. Learning rates and betas are left out: the configuration has them.
         """
         state = {name: getattr(self, name).state_dict() for name in self._NETWORKS}
         state |= {name: getattr(self, name).get_state() for name in self._GENERATORS}

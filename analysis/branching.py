@@ -31,7 +31,7 @@ class Branch(NamedTuple):
 def branch_points(agent, env, seeds, commit_rule, count, candidates, where):
     """Play an episode per seed, draw states of it, then play it again and stop at these states.
 
-    Actions are drawn from the policy, as in training: values and confidences are about that.
+    Actions are drawn from the policy, with independent noise: values and confidences are about that.
 
     Args:
         agent: `SACAgent`.

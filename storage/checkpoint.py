@@ -21,7 +21,7 @@ from errors import UsageError
 from storage import plain_data
 from storage.files import write_atomically, writing
 
-FORMAT = 3
+FORMAT = 4
 KEPT = 2
 
 

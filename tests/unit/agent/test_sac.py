@@ -275,7 +275,7 @@ def test_confidence_metrics_equal_the_formulas(update):
 
 
 def test_actor_update_equals_the_formulas(update):
-    """Policy, correlation and confidence head, with the updated critic."""
+    """Policy and confidence head, with the updated critic."""
     actor, (actor_loss, _) = update.actor, looped_actor_loss(update)
     confidence_loss, _ = looped_confidence_loss(update)
     assert update.metrics["actor_loss"].item() == pytest.approx(actor_loss.item(), rel=1e-4)

@@ -95,6 +95,22 @@ def test_branches_end_with_the_episode(agent):
         assert row["v_realised"] == pytest.approx(rewards(n) + DISCOUNT**n * 2)
 
 
+def test_branches_draw_numbers_of_their_own(agent):
+    """Equal for all j. Those of the episode would be of a future in which it reached the later states."""
+
+    class Noisy(Constant):
+        draws = []
+
+        def reward(self, action):
+            self.draws.append(self.np_random.normal())
+            return self.draws[-1]
+
+    for row in bias.states(agent(), Noisy(), [1], by_confidence(0), HORIZON, 3):
+        one, *others = np.split(np.array(Noisy.draws[-3 * HORIZON :]), 3)
+        of_episode = np.array(Noisy.draws[row["time"] : row["time"] + HORIZON])
+        assert (one != of_episode).all() and all((one == other).all() for other in others)
+
+
 def log_density(action, mean=0.3, std=0.5):
     """Of tanh(mean + std e), by scipy."""
     return norm.logpdf(np.arctanh(action), mean, std) - np.log(1 - action**2)
