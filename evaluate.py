@@ -256,13 +256,14 @@ def play_bias(result, args, output, agent, env, config, seeds):
 
 def main():
     """The command."""
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     with report_errors():
         run(parse_args())
 
 
 def interrupt(number, _):
-    """As Ctrl-C, with the exit status of this signal. Another one does not stop the writing of the results."""
+    """End the playing. Another signal of this kind does not stop the writing of the results."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt(number)
 

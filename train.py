@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import closing
 from dataclasses import replace
 
 from cli import parse_train_args
@@ -147,26 +148,27 @@ class Workspace:
             if self.has_finished():
                 return 0
             self.start()
-            self.stopwatch = Stopwatch(*SECTIONS)
-            while self.step < self.config.num_train_steps and not self.must_stop():
-                with self.stopwatch.section("collect"):
+            with closing(self.logger):
+                self.stopwatch = Stopwatch(*SECTIONS)
+                while self.step < self.config.num_train_steps and not self.must_stop():
+                    with self.stopwatch.section("collect"):
+                        if self.episode_over:
+                            self.start_episode()
+                        self.collect()
+                    self.update()
                     if self.episode_over:
-                        self.start_episode()
-                    self.collect()
-                self.update()
-                if self.episode_over:
-                    self.log_episode()
-                if self.evaluation_due(self.step) or self.step == self.config.num_train_steps:
-                    with self.stopwatch.section("evaluate"):
-                        self.evaluate()
-                self.logger.step()
-                # Read once per step: a signal that arrives after the checkpoint below must not stop the run before
-                # the next one.
-                self.is_stopping = bool(self.stop)
-                if self.episode_over:
-                    with self.stopwatch.section("checkpoint"):
-                        self.checkpoint_if_due()
-            return self.finish()
+                        self.log_episode()
+                    if self.evaluation_due(self.step) or self.step == self.config.num_train_steps:
+                        with self.stopwatch.section("evaluate"):
+                            self.evaluate()
+                    self.logger.step()
+                    # Read once per step: a signal that arrives after the checkpoint below must not stop the run before
+                    # the next one.
+                    self.is_stopping = bool(self.stop)
+                    if self.episode_over:
+                        with self.stopwatch.section("checkpoint"):
+                            self.checkpoint_if_due()
+                return self.finish()
 
     def has_finished(self):
         """Whether the resumed run has done all its steps already; if so, print a line."""
@@ -313,9 +315,8 @@ class Workspace:
         return self.is_stopping and (self.episode_over or not self.config.checkpoint_frequency)
 
     def finish(self):
-        """Write policy.pt if all steps are done, and close the log. Returns the exit status."""
+        """Write policy.pt if all steps are done. Returns the exit status."""
         if self.step < self.config.num_train_steps:
-            self.logger.close()
             resume = f"continue with: python train.py --resume {self.run_dir}"
             what = resume if self.config.checkpoint_frequency else "no checkpoint was saved"
             self.logger.print(f"stopped at step {self.step}; {what}")
@@ -323,7 +324,6 @@ class Workspace:
         weights, flags = self.agent.actor.state_dict(), as_json(self.config)
         save_policy(self.run_dir, weights, flags, self.obs_size, self.action_size, self.step)
         record_end(self.run_dir, self.step)
-        self.logger.close()
         self.logger.print(f"play it: python evaluate.py {self.run_dir} --video\nplot it: python plot.py {self.run_dir}")
         return 0
 
@@ -385,7 +385,7 @@ def resolve(config):
     """The configuration with `compile`, `num_threads` and `linear_kernel` resolved for this machine.
 
     Raises:
-        UsageError: the device or the compiler that the flags ask for is missing.
+        UsageError: the device, the compiler or the products that the flags ask for are missing.
     """
     try:
         device = choose_device(config.device)
@@ -403,7 +403,9 @@ def resolve(config):
     if device.type != "cpu":
         linear_kernel = "torch"
     elif linear_kernel == "auto":
-        linear_kernel = "onednn" if onednn.is_faster() else "torch"
+        linear_kernel = "onednn" if onednn.is_faster() and onednn.problem() is None else "torch"
+    elif linear_kernel == "onednn" and (problem := onednn.problem()):
+        raise UsageError(f"argument --linear_kernel: oneDNN's products cannot be used here: {problem}")
     return replace(config, compile=compile, num_threads=num_threads, linear_kernel=linear_kernel)
 
 

@@ -1,7 +1,6 @@
 """Linear layers by oneDNN, for compiled code on CPUs where PyTorch's own matrix products (MKL) are slower."""
 
 import platform
-import warnings
 from pathlib import Path
 
 import torch
@@ -77,10 +76,7 @@ def problem():
 
 
 def install(*networks):
-    """Let the linear layers of networks use oneDNN; where it cannot be used there is a warning and nothing changes."""
-    if reason := problem():
-        warnings.warn(f"training with PyTorch's matrix products: oneDNN's are not usable: {reason}", stacklevel=3)
-        return
+    """Let the linear layers of networks use oneDNN. Call it only where there is no `problem`."""
     for network in networks:
         for module in network.modules():
             if type(module) is nn.Linear:

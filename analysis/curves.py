@@ -95,15 +95,17 @@ def run_curve(run_dir, x, y):
 def csv_curves(path, x, y):
     """The curves of a file of `launch.results.write_results`.
 
-    Older files have no column simulator_step; their runs have no action repeat.
+    Older rows have no simulator_step; their runs have no action repeat.
     """
     if x == "hours":
         raise UsageError(f"{path} holds steps only; name run directories to plot against hours")
-    groups = {}
+    groups, curves = {}, []
     for row in read_rows(path, ("env", "setting", "seed", "step", y)):
         groups.setdefault((row["env"], row["setting"], row["seed"]), []).append(row)
-    name = "simulator_step" if "simulator_step" in row else "step"
-    return [Curve(*who, numbers(path, rows, name), numbers(path, rows, y)) for who, rows in groups.items()]
+    for who, rows in groups.items():
+        name = "simulator_step" if rows[0].get("simulator_step") else "step"
+        curves.append(Curve(*who, numbers(path, rows, name), numbers(path, rows, y)))
+    return curves
 
 
 def reference_curves(path, setting):

@@ -68,13 +68,13 @@ def main():
         check_writable(args.output)
         runs = {Path(run_dir).name: halves(run_dir, args.episodes) for run_dir in args.run_dirs}
         write_atomically(args.output, json_bytes(runs))
-    for half, name in enumerate(("gusty", "calm")):
-        lengths = next(iter(runs.values()))
-        means = (f"{key} {np.mean([run[key][half] for run in runs.values()]):.2f}" for key in lengths)
-        print(f"{name:>6} half: " + ", ".join(means))
-        for run_name, run in runs.items():
-            best = max(value[half] for key, value in run.items() if key != "by confidence")
-            print(f"  {run_name}: by confidence {run['by confidence'][half] / best:.3f} of the best fixed length")
+        for half, name in enumerate(("gusty", "calm")):
+            lengths = next(iter(runs.values()))
+            means = (f"{key} {np.mean([run[key][half] for run in runs.values()]):.2f}" for key in lengths)
+            print(f"{name:>6} half: " + ", ".join(means))
+            for run_name, run in runs.items():
+                best = max(value[half] for key, value in run.items() if key != "by confidence")
+                print(f"  {run_name}: by confidence {run['by confidence'][half] / best:.3f} of the best fixed length")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The agent of a run directory, ready to play."""
 
+import warnings
 from typing import NamedTuple
 
 from agent import SACAgent
@@ -60,10 +61,12 @@ def load_run(run_dir, with_critics=False):
 def _newest_checkpoint(run_dir, with_critics):
     """(step, flags, state of the agent)."""
     try:
-        step, state, _ = Checkpoints(run_dir).load()
+        step, state, problems = Checkpoints(run_dir).load()
     except CheckpointError as error:
         problem = "has no critics" if with_critics else "has not finished and cannot be played"
         raise UsageError(f"{run_dir} {problem}: {error}") from error
+    for problem in problems:
+        warnings.warn(problem, stacklevel=1)
     flags, agent = state.get("flags"), state.get("agent")
     if not (isinstance(flags, dict) and isinstance(agent, dict)):
         raise UsageError(f"{run_dir}: the newest checkpoint does not hold an agent and its flags")

@@ -39,11 +39,8 @@ class Scheduler:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._receive)
         for run in self.runs:
-            try:
-                if not self.is_finished(run):
-                    self._waiting.append(run)
-            except UsageError as error:
-                self.failed[run] = str(error)
+            if not self.is_finished(run):
+                self._waiting.append(run)
         status = Status(self)
         while (self._waiting and not self._signals) or self._running or self._ended:
             self._start_jobs()

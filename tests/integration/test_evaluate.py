@@ -77,8 +77,12 @@ def test_the_same_seed_gives_the_same_episodes_and_sampling_others(tmp_path):
 def test_a_run_that_has_not_finished_plays_its_last_checkpoint(run):
     (run / "policy.pt").unlink()
     assert evaluate(run, "--episodes", 1).returncode == 0
-    last = max(int(path.stem) for path in run.glob("checkpoints/*.checkpoint"))
-    assert json.loads((run / "evaluation.json").read_text())["step"] == last
+    before, last = sorted(run.glob("checkpoints/*.checkpoint"))
+    assert json.loads((run / "evaluation.json").read_text())["step"] == int(last.stem)
+    last.write_bytes(b"")
+    result = evaluate(run, "--episodes", 1)
+    assert result.returncode == 0 and f"warning: {last} is empty" in result.stderr
+    assert json.loads((run / "evaluation-2.json").read_text())["step"] == int(before.stem)
 
 
 def test_a_video_with_and_without_the_plan(run, renderer):
@@ -154,7 +158,8 @@ def test_an_interrupted_sweep_keeps_its_rows(run, number):
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "fixed 2" not in process.stdout.readline():
         pass
-    process.send_signal(number)
+    for _ in range(2):  # the second comes while the first ends it
+        process.send_signal(number)
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number and errors == "evaluate.py: interrupted\n"
     report = json.loads((run / "sweep.json").read_text())

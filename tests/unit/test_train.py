@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 import torch
 
 import train as train_module
-from agent import compilation, fast_path
+from agent import compilation, fast_path, onednn
 from agent.chunking import Plan
 from agent.pink_noise import PinkNoise
 from cli import parse_train_args
-from errors import UsageError
+from errors import RunError, UsageError
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
 from tests.envs.scripted import COLOUR, episode_length
@@ -189,6 +190,31 @@ def test_a_signal_before_the_first_step_ends_the_run_there(workspace, capsys, fr
     assert run.train() == 128 + signal.SIGINT and run.step == 0
     assert not os.path.exists(f"{run.run_dir}/policy.pt")
     assert f"stopped at step 0; {what}" in capsys.readouterr().out
+
+
+def test_an_error_closes_the_log(workspace, monkeypatch):
+    run = workspace("--log_save_tb")
+
+    def fail():
+        raise RunError("no step")
+
+    monkeypatch.setattr(run, "collect", fail)
+    with pytest.raises(RunError, match="no step"):
+        run.train()
+    (events,) = Path(run.run_dir).glob("events.*")
+    assert b"session_end_info" in events.read_bytes()
+
+
+@pytest.mark.parametrize("kernel, chosen", [("auto", "torch"), ("torch", "torch"), ("onednn", None)])
+def test_products_that_do_not_work_here(monkeypatch, kernel, chosen):
+    monkeypatch.setattr(onednn, "is_faster", lambda: True)
+    monkeypatch.setattr(onednn, "problem", lambda: "no such operator")
+    config = parse_train_args([str(f) for f in [*STEPS, "--linear_kernel", kernel]])[0]
+    if chosen:
+        assert resolve(config).linear_kernel == chosen
+        return
+    with pytest.raises(UsageError, match="argument --linear_kernel: .* cannot be used here: no such operator"):
+        resolve(config)
 
 
 def test_one_dnn_is_for_a_cpu(monkeypatch):

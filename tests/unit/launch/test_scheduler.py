@@ -196,19 +196,6 @@ def test_a_damaged_record_is_the_failure_of_its_run_alone(recorded, clock):
     assert scheduler.finished == {runs[1]}
 
 
-def test_a_record_that_is_damaged_at_the_start_is_the_failure_of_its_run_alone(recorded, clock):
-    scheduler, runs, jobs, record = recorded
-    record.write_text("{")
-
-    def ends():
-        runs[1].steps, jobs.started[1].status = 100, 0
-
-    play(clock, ends, lambda: None)
-    scheduler.go()
-    assert scheduler.failed == {runs[0]: f"{record} is damaged: it is not JSON"}
-    assert scheduler.finished == {runs[1]} and list(jobs.started) == [1]
-
-
 def test_each_signal_is_passed_on_once_and_acknowledged(tmp_path, monkeypatch, clock, capfd):
     scheduler, runs, jobs = make(tmp_path, 3, monkeypatch)
     acknowledged = []
