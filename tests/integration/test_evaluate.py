@@ -15,7 +15,7 @@ import torch
 
 from analysis import evaluation_file
 from config import Config
-from evaluate import parse_args, play_bias, play_calibration
+from evaluate import main, parse_args, play_bias, play_calibration
 from tests.envs.scripted import episode_return
 from tests.forked import run_script
 from tests.helpers import ROOT, SMALL, run_dir
@@ -158,14 +158,39 @@ def test_an_interrupted_sweep_keeps_its_rows(run, number):
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "fixed 2" not in process.stdout.readline():
         pass
-    for _ in range(2):  # the second comes while the first ends it
-        process.send_signal(number)
+    process.send_signal(number)
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number and errors == "evaluate.py: interrupted\n"
     report = json.loads((run / "sweep.json").read_text())
     assert report["complete"] is False and [row["setting"] for row in report["rows"]][:2] == [1, 2]
     assert out.splitlines()[-1] == f"wrote {run}/sweep.json, incomplete"
     evaluation_file.draw([str(run / "sweep.json")])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_stop_the_writing(run, monkeypatch, number):
+    write = evaluation_file.write
+
+    def play(*_):
+        yield 1.0, [1]
+        os.kill(os.getpid(), number)
+
+    def interrupted_write(*args):
+        os.kill(os.getpid(), number)
+        write(*args)
+
+    monkeypatch.setattr("rollout.play_each", play)
+    monkeypatch.setattr(evaluation_file, "write", interrupted_write)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(run)])
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    assert end.value.code == 128 + number
+    assert json.loads((run / "evaluation.json").read_text())["complete"] is False
 
 
 def test_default_names_are_numbered_and_named_files_are_not_replaced(run):
