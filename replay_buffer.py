@@ -14,6 +14,7 @@ RECENT_STEPS = 5000
 WINDOWS_PER_OPEN_LOOP_STATE = 4
 # The smallest capacity is h + MARGIN rows: h + 1 before an open-loop state, its own row, the newest step, its end mark.
 MARGIN = 4
+PLANNED, REWARD, LEFT = -3, -2, -1  # columns of a row after observation and action
 
 
 class OpenLoopStates(NamedTuple):
@@ -113,17 +114,17 @@ class ReplayBuffer:
                 raise ValueError(f"{name} has shape {np.shape(value)} instead of {(size,)}")
         row = self.rows[self.num_rows % self.capacity]
         row[: self.obs_size] = obs
-        row[self.obs_size : -3] = action
-        row[-3] = planned
-        row[-2] = reward
-        row[-1] = 1 + len(rest)
+        row[self.obs_size : PLANNED] = action
+        row[PLANNED] = planned
+        row[REWARD] = reward
+        row[LEFT] = 1 + len(rest)
         self.num_rows += 1
         num_marks = max(1, len(rest)) if terminated else 1
         marks = (self.num_rows + np.arange(num_marks)) % self.capacity
         self.rows[marks, : self.obs_size] = next_obs
-        self.rows[marks, -1] = -1 if terminated else 0
+        self.rows[marks, LEFT] = -1 if terminated else 0
         if terminated and len(rest):
-            self.rows[marks, self.obs_size : -3] = rest
+            self.rows[marks, self.obs_size : PLANNED] = rest
         self.size = min(self.num_rows + num_marks, self.capacity)
         if terminated or truncated:
             self.num_rows += num_marks
@@ -141,7 +142,7 @@ class ReplayBuffer:
         """
         h, obs_size, action_size = self.chunk_size, self.obs_size, self.action_size
         rows, each = self._draw_windows(batch_size), np.arange(batch_size)  # (B, h + 1, O + A + 3), (B,)
-        left = rows[:, :, -1]
+        left = rows[:, :, LEFT]
 
         length = (left < 1).argmax(1)  # steps up to the first end mark; 0 if there is none: h or more
         length[length == 0] = h
@@ -161,16 +162,17 @@ class ReplayBuffer:
         window = np.empty((batch_size, width), np.float32)
         window[:, :obs_size] = rows[:, 0, :obs_size]
         actions = window[:, obs_size : -obs_size - 3].reshape(batch_size, h, action_size)
-        actions[:] = rows[:, :-1, obs_size:-3]
+        actions[:] = rows[:, :-1, obs_size:PLANNED]
         if is_terminated.any():
             known = np.maximum(length, left[:, 0])  # (B,), executed or in the plan
             is_after = is_terminated[:, None] & (self._following[:-1] >= known[:, None])  # (B, h)
             actions[is_after] = self.rng.uniform(-1, 1, (is_after.sum(), action_size))
         window[:, -obs_size - 3 : -3] = following[:, :obs_size]
-        window[:, -3] = (rows[:, :-1, -2] * self._reward_weights.take(num_steps, axis=0)).sum(1)
-        window[:, -2] = self._discounts.take(prefix_length) * (following[:, -1] >= 0)
+        window[:, -3] = (rows[:, :-1, REWARD] * self._reward_weights.take(num_steps, axis=0)).sum(1)
+        window[:, -2] = self._discounts.take(prefix_length) * (following[:, LEFT] >= 0)
         window[:, -1] = prefix_length
-        # as_strided, here and below: the cheapest of torch's views, and one operation for all of them.
+        # as_strided, here and below: the cheapest of torch's views, and one operation for all of them. With split and
+        # unbind sampling takes 1.1 to 1.5 times as long.
         view = self._to_device(window).as_strided
         return Batch(
             obs=view((batch_size, obs_size), (width, 1), 0),
@@ -189,7 +191,7 @@ class ReplayBuffer:
         """
         starts = self.rng.integers(self.size, size=count)
         rows = self._gather(starts, self._following)
-        while (wrong := rows[:, 0, -1] < 1).any():
+        while (wrong := rows[:, 0, LEFT] < 1).any():
             starts = self.rng.integers(self.size, size=count)
             rows[wrong] = self._gather(starts[wrong], self._following)
         return rows
@@ -199,11 +201,11 @@ class ReplayBuffer:
         newest = max(1, min(RECENT_STEPS, self.size - h - 2))
         states = self.num_rows % self.capacity - self.rng.integers(1, newest + 1, count)
         rows = self._gather(states, self._preceding)  # (R, h + 2, O + A + 3), the state's row first
-        left = rows[:, :, -1]
+        left = rows[:, :, LEFT]
         # j steps before, the newest earlier plan was made. An end mark precedes the first step of an episode.
         prefix_length = 1 + (left[:, 2:] <= 1).argmax(1)  # (R,)
         # Both rows are steps, so that the state is inside an episode; the policy made the plan.
-        is_inside = (left[:, :2] >= 1).all(1) & (rows[:, 1, -3] == 1)
+        is_inside = (left[:, :2] >= 1).all(1) & (rows[:, 1, PLANNED] == 1)
         prefix_length *= is_inside & (prefix_length < h)
 
         width = 2 * obs_size + 1
