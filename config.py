@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from errors import UsageError
 
-REQUIRED = dataclasses.MISSING  # value of `before` for a flag that the first version had already
+REQUIRED = dataclasses.MISSING  # value of `before` for a flag without which no run is read
 
 
 class Number:
@@ -75,7 +75,6 @@ class Name:
     """
 
     metavar = "NAME"
-    __name__ = "name"
 
     def __init__(self, pattern=".+", described="strings of at least one character"):
         self.pattern, self.described = pattern, described

@@ -15,8 +15,8 @@ from contextlib import suppress
 from cli import Parser
 from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
 from errors import UsageError, report_errors
+from storage.files import csv_bytes, reserved_name, write_atomically
 
-MODES = ("video", "sweep", "calibration", "bias")  # and "episodes", without a flag
 MODES_OF_FLAGS = {  # flag: {mode that accepts it: default}
     "confidence_threshold": dict.fromkeys(("episodes", "video", "calibration")),
     "sample": dict.fromkeys(("episodes", "video", "sweep"), False),
@@ -28,16 +28,13 @@ MODES_OF_FLAGS = {  # flag: {mode that accepts it: default}
     "states": {"bias": 200},
     "horizon": {"calibration": 50, "bias": 500},
 }
+SAMPLED = ("calibration", "bias")  # modes that sample actions, and need the critics
 
 
 def parse_args(argv=None):
-    """The parsed command line, with `mode`: "episodes" or one of `MODES`. A mistake ends the process."""
+    """The parsed command line, with `mode`: episodes, video, sweep, calibration or bias. A mistake ends the process."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    chosen = [mode for mode in MODES if getattr(args, mode)]
-    if len(chosen) > 1:
-        parser.error("argument --video, --sweep, --calibration or --bias: only one of them at a time")
-    args.mode = chosen[0] if chosen else "episodes"
     for name, defaults in MODES_OF_FLAGS.items():
         if getattr(args, name) is None:
             setattr(args, name, defaults.get(args.mode))
@@ -45,7 +42,7 @@ def parse_args(argv=None):
             only = f"only with --{' or --'.join(defaults)}"
             way_out = f"not with --{args.mode}" if "episodes" in defaults else only
             parser.error(f"argument --{name}: {way_out}")
-    if args.calibration and args.pairs < 10:
+    if args.mode == "calibration" and args.pairs < 10:
         parser.error("argument --pairs: a calibration needs 10 or more")
     if args.output:
         from analysis.evaluation_file import ENDINGS
@@ -63,21 +60,23 @@ def build_parser():
     flag("run_dir", metavar="RUN_DIR", help="directory of a run, exp/...")
     flag("--episodes", type=POSITIVE_INT, default=20, help="number of episodes; in a sweep, per row (default: 20)")
     flag("--seed", type=SEED, default=0, help="seed from which the episodes' seeds are made (default: 0)")
+    parser.set_defaults(mode="episodes")
+    only_one = parser.add_mutually_exclusive_group()
+    for mode, text in (
+        ("video", "record the first episode"),
+        ("sweep", "play every fixed length, thresholds 0 to 1, and each threshold's lengths shuffled"),
+        ("calibration", "at states inside plans, compare continuing with replanning; actions are always sampled"),
+        ("bias", "compare Q and V of the critics with discounted soft returns; actions are always sampled"),
+    ):
+        only_one.add_argument(f"--{mode}", action="store_const", dest="mode", const=mode, help=f"{text} (default: no)")
     flag("--confidence_threshold", type=FRACTION,
          help="a plan ends before the first confidence below it (default: the run's)")
     flag("--sample", **either, help="sample actions from the policy (default: no noise)")
-    flag("--video", default=False, **either, help="record the first episode (default: no)")
     flag("--video_overlay", **either, help="show step, return and plan in the video (default: yes)")
     flag("--video_size", type=VIDEO_SIZE, help="width and height of the video in pixels (default: 256)")
     flag("--video_camera", metavar="NAME", help="camera, by name or number (default: the task's first)")
     flag("--video_fps", type=VIDEO_FPS,
          help="frames per second, at most one per step (default: every n-th step, at most 25)")
-    flag("--sweep", action="store_true",
-         help="play every fixed length, thresholds 0 to 1, and each threshold's lengths shuffled (default: no)")
-    flag("--calibration", action="store_true",
-         help="at states inside plans, compare continuing with replanning; actions are always sampled (default: no)")
-    flag("--bias", action="store_true",
-         help="compare Q and V of the critics with discounted soft returns; actions are always sampled (default: no)")
     flag("--pairs", type=POSITIVE_INT, help="number of compared states of a calibration (default: 2000)")
     flag("--states", type=POSITIVE_INT, help="number of compared states of --bias (default: 200)")
     flag("--horizon", type=POSITIVE_INT, help="steps per branch (default: 50; with --bias, 500)")
@@ -96,7 +95,7 @@ def load(args):
     """
     from envs import rendering
 
-    if args.video:
+    if args.mode == "video":
         rendering.choose_renderer()
     else:
         rendering.disable_rendering()
@@ -108,23 +107,22 @@ def load(args):
 
     torch.set_num_threads(1)
     try:
-        agent, config, step = load_run(args.run_dir, with_critics=args.calibration or args.bias)
-        size = args.video_size if args.video else None
-        env = make_env(config.env, config.action_repeat, size, args.video_camera)
+        agent, config, step = load_run(args.run_dir, with_critics=args.mode in SAMPLED)
+        env = make_env(config.env, config.action_repeat, args.video_size, args.video_camera)
     except EnvError as error:
         raise UsageError(f"{args.run_dir}: {error}") from error
     except CameraError as error:
         raise UsageError(f"argument --video_camera: {error}") from error
-    if args.calibration and config.chunk_size == 1:
+    if args.mode == "calibration" and config.chunk_size == 1:
         raise UsageError(f"argument --calibration: {args.run_dir} has plans of one action, so no confidences")
-    if args.bias and args.horizon < config.chunk_size:
+    if args.mode == "bias" and args.horizon < config.chunk_size:
         h = config.chunk_size
         raise UsageError(f"argument --horizon: {args.run_dir} has plans of {h} actions, so {h} steps or more")
     try:
         video.check_fps(env, args.video_fps)
     except ValueError as error:
         raise UsageError(f"argument --video_fps: {error}") from error
-    if args.video and (problem := video.probe_video(env, args.video_overlay)):
+    if args.mode == "video" and (problem := video.probe_video(env, args.video_overlay)):
         raise UsageError(f"argument --video: {problem}")
     return agent, env, config, step
 
@@ -142,7 +140,6 @@ def run(args):
     from analysis import evaluation_file
     from analysis.style import save_figure
     from rollout import episode_seed
-    from storage.files import reserved_name
 
     endings = evaluation_file.ENDINGS[args.mode]
     output = args.output or os.path.join(args.run_dir, evaluation_file.NAMES[args.mode])
@@ -154,7 +151,7 @@ def run(args):
         "step": step,
         "episodes": args.episodes,
         "seed": args.seed,
-        "sample": args.sample or args.calibration or args.bias,
+        "sample": args.sample or args.mode in SAMPLED,
         "confidence_threshold": threshold,
     }
     seeds = [episode_seed(args.seed, episode) for episode in range(args.episodes)]
@@ -186,7 +183,7 @@ def play_episodes(result, args, output, agent, env, config, seeds):
     from rollout import play_each
 
     threshold = result["confidence_threshold"]
-    path = f"{output}.mp4" if args.video else None
+    path = f"{output}.mp4" if args.mode == "video" else None
     shown = threshold if args.video_overlay else None
     returns, lengths = [], []
     print(f"{'episode':>8} {'return':>10} {'mean k':>7}", flush=True)
@@ -217,7 +214,7 @@ def play_sweep(result, args, output, agent, env, config, seeds):
 def play_calibration(result, args, output, agent, env, config, seeds):
     """Play a calibration, write its pairs as CSV, print its report. Adds to result; returns its figure."""
     from agent.chunking import by_confidence
-    from analysis import calibration, evaluation_file
+    from analysis import calibration
 
     rule, pairs = by_confidence(result["confidence_threshold"]), []
     try:
@@ -229,7 +226,7 @@ def play_calibration(result, args, output, agent, env, config, seeds):
     finally:
         if pairs:
             result |= {"horizon": args.horizon, "num_pairs": len(pairs)}
-            evaluation_file.write_csv(output, calibration.csv_rows(pairs))
+            write_atomically(f"{output}.csv", csv_bytes(calibration.csv_rows(pairs)))
     result |= report
     print(calibration.table(result))
     return calibration.draw(result)
@@ -238,7 +235,7 @@ def play_calibration(result, args, output, agent, env, config, seeds):
 def play_bias(result, args, output, agent, env, config, seeds):
     """Compare values, write the states as CSV, print the report. Adds it to result; returns no figure."""
     from agent.chunking import by_confidence
-    from analysis import bias, evaluation_file
+    from analysis import bias
 
     rule, rows = by_confidence(result["confidence_threshold"]), []
     try:
@@ -249,7 +246,7 @@ def play_bias(result, args, output, agent, env, config, seeds):
     finally:
         if rows:
             result |= {"horizon": args.horizon, "alpha": float(agent.alpha), **bias.report(rows, config.chunk_size)}
-            evaluation_file.write_csv(output, rows)
+            write_atomically(f"{output}.csv", csv_bytes(rows))
             with suppress(OSError):  # of stdout; it must not hide why this ends
                 print(bias.table(result))
 

@@ -1,7 +1,6 @@
 """The log of a run: CSV files, TensorBoard events, terminal lines and a progress bar."""
 
 import csv
-import io
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ from termcolor import colored
 from tqdm import tqdm
 
 from errors import RunError, UsageError, unwritable_ignored
-from storage.files import write_atomically, writing
+from storage.files import csv_bytes, write_atomically, writing
 
 CSV_FILES = ("train", "eval")  # RUN_DIR/train.csv, RUN_DIR/eval.csv
 LINE_INTERVAL = 1.0  # seconds between two printed train lines; short episodes would flood the terminal
@@ -47,13 +46,13 @@ def read_csv(path):
     return columns, rows
 
 
-def check_csv(run_dir, last_step, expected_rows=None):
+def check_csv(run_dir, last_step, expected_rows):
     """Check both CSV files before a run is resumed, without changing them.
 
     Args:
         run_dir: the run's directory.
         last_step: step of the checkpoint; later rows are ignored.
-        expected_rows: `Logger.num_rows()` at that checkpoint; None for checkpoints of earlier versions.
+        expected_rows: `Logger.num_rows()` at that checkpoint.
 
     Warns:
         a file has fewer rows than at the checkpoint.
@@ -64,7 +63,7 @@ def check_csv(run_dir, last_step, expected_rows=None):
     for name in CSV_FILES:
         path = os.path.join(run_dir, f"{name}.csv")
         num_rows = sum(int(row["step"]) <= last_step for row in read_csv(path)[1])
-        expected = (expected_rows or {}).get(name, 0)
+        expected = expected_rows[name]
         if num_rows < expected:
             warnings.warn(
                 f"{path} has {num_rows} rows up to step {last_step}, and had {expected} when the checkpoint was "
@@ -122,11 +121,7 @@ class CsvLog:
                 os.fsync(file.fileno())
 
     def _replace(self, columns, rows):
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self._path, text.getvalue().encode())
+        write_atomically(self._path, csv_bytes(rows, columns))
         self._columns, self.num_rows = columns, len(rows)
 
 
@@ -224,7 +219,7 @@ class Logger:
         row = row | self._updates.pop()
         self._train_csv.write(row)
         self._scalars(row, train_tag)
-        if self._writer and len(lengths):
+        if self._writer:
             # Not train/k: TensorBoard drops a histogram that has the tag of a scalar.
             h = np.shape(confidences)[1]
             with writing(self._events):

@@ -1,7 +1,5 @@
-"""The files of evaluate.py: their names, its CSV files, and its JSON files, some of which plot.py draws."""
+"""The files of evaluate.py: their names, and its JSON files, some of which plot.py draws."""
 
-import csv
-import io
 import json
 
 from errors import UsageError
@@ -30,23 +28,6 @@ def write(output, result):
         RunError: a number is not finite, or the file cannot be written.
     """
     write_atomically(f"{output}.json", json_bytes(result))
-
-
-def write_csv(output, rows):
-    """Write output.csv.
-
-    Args:
-        output: path without ending.
-        rows: dicts with the same keys.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(f"{output}.csv", text.getvalue().encode())
 
 
 def draw(paths):

@@ -1,14 +1,13 @@
 """Tables of the finished runs of a benchmark."""
 
 import csv
-import io
 import os
 import shlex
 import statistics
 
 from errors import UsageError
 from logger import read_csv
-from storage.files import check_writable, write_atomically, writing
+from storage.files import check_writable, csv_bytes, write_atomically, writing
 from storage.run_dir import read_record
 
 KEY = ("env", "setting", "seed")  # columns that tell the runs of a benchmark apart
@@ -89,12 +88,7 @@ def write_results(name, runs):
     for path, rows in tables.items():
         with writing(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-        text = io.StringIO()
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        writer = csv.DictWriter(text, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(path, text.getvalue().encode())
+        write_atomically(path, csv_bytes(rows))
     return runs_rows, problems
 
 

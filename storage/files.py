@@ -1,5 +1,7 @@
 """Atomic file writes, with system errors as one-line messages."""
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -71,6 +73,20 @@ def json_bytes(data):
         return json.dumps(data, indent=2, allow_nan=False).encode()
     except ValueError as error:
         raise RunError("a result is not finite and cannot be written as JSON") from error
+
+
+def csv_bytes(rows, columns=None):
+    """Rows as CSV with a header, in bytes.
+
+    Args:
+        rows: dicts; missing cells are left empty.
+        columns: None takes those of the rows, as they come.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns or list(dict.fromkeys(column for row in rows for column in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def check_writable(path):

@@ -69,12 +69,12 @@ def read_config(run_dir):
 
 
 def read_flags(run_dir):
-    """{name: value} of a run's flags, as read from args.json. Older versions may have other flags.
+    """{name: value} of a run's flags, as read from args.json. Other versions may have other flags.
 
     Raises:
         UsageError: run_dir is not a run directory.
     """
-    return {name: value for name, value in read_record(run_dir)["args"].items() if name != "resume"}
+    return read_record(run_dir)["args"]
 
 
 def read_record(run_dir):
