@@ -19,7 +19,6 @@ import threading
 import time
 import warnings
 from contextlib import closing
-from dataclasses import replace
 
 from cli import parse_train_args
 
@@ -31,13 +30,14 @@ import numpy as np
 import torch
 
 import video
-from agent import SACAgent, compilation, fast_path, onednn
+from agent import SACAgent, compilation, fast_path
 from agent.chunking import ChunkExecutor, Plan, by_confidence, epsilon_commit
 from agent.pink_noise import PinkNoise
 from config import as_json, differing_flags, distinguishing_flags
 from envs import CameraError, EnvError, make_env, max_episode_steps, random_state, rendering, set_random_state
 from errors import RunError, UsageError, report_errors
-from launch.process import default_num_threads, stop_signals
+from launch.machine import describe_update, resolve
+from launch.process import stop_signals
 from logger import Logger, check_csv
 from replay_buffer import MARGIN, ReplayBuffer
 from rollout import checked_reset, checked_step, evaluate
@@ -183,7 +183,7 @@ class Workspace:
         cfg = self.config
         if self.is_resumed:
             self.restore()
-        update = compilation.describe(cfg, self.device)
+        update = describe_update(cfg, self.device)
         record_start(self.run_dir, cfg, update, resumed_at=self.step if self.is_resumed else None)
         compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
         if cfg.fast_path:
@@ -208,7 +208,7 @@ class Workspace:
         """Device, threads, compilation, memory, renderer and next evaluation, in one line."""
         cfg = self.config
         threads = f"{cfg.num_threads} thread" + "s" * (cfg.num_threads > 1)
-        compiled = compilation.describe(cfg, self.device)
+        compiled = describe_update(cfg, self.device)
         renderer = os.environ.get("MUJOCO_GL", "the environment's") if self.records_video else "none"
         first = min(self.step + cfg.eval_frequency - self.step % cfg.eval_frequency, cfg.num_train_steps)
         return (
@@ -379,34 +379,6 @@ class Workspace:
         ]
         for problem in problems:
             warnings.warn(problem, stacklevel=1)
-
-
-def resolve(config):
-    """The configuration with `compile`, `num_threads` and `linear_kernel` resolved for this machine.
-
-    Raises:
-        UsageError: the device, the compiler or the products that the flags ask for are missing.
-    """
-    try:
-        device = choose_device(config.device)
-    except ValueError as error:
-        raise UsageError(f"argument --device: {error}") from error
-    compile, num_threads, linear_kernel = config.compile, config.num_threads, config.linear_kernel
-    if compile == "auto":
-        compile = "on" if config.fast_path and compilation.pays(config, device) else "off"
-    elif compile == "on" and not config.fast_path:
-        raise UsageError("argument --compile: on needs --fast_path; add --compile off")
-    elif compile == "on" and device.type == "cpu" and not compilation.has_compiler():
-        raise UsageError("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
-    if num_threads is None:
-        num_threads = default_num_threads(config.hidden_dim, device.type)
-    if device.type != "cpu":
-        linear_kernel = "torch"
-    elif linear_kernel == "auto":
-        linear_kernel = "onednn" if onednn.is_faster() and onednn.problem() is None else "torch"
-    elif linear_kernel == "onednn" and (problem := onednn.problem()):
-        raise UsageError(f"argument --linear_kernel: oneDNN's products cannot be used here: {problem}")
-    return replace(config, compile=compile, num_threads=num_threads, linear_kernel=linear_kernel)
 
 
 def main():

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-COMPILE_FROM = 1000  # first compiled update: a run with wrong flags fails before the half minute of compilation
-COMPILE_WORTH = 30_000  # updates after which compilation has paid for itself, with some to spare
+COMPILE_FROM = 1000  # first compiled update: a run with wrong flags fails before the minute or two of compilation
 
 
 def has_compiler():
@@ -18,29 +17,6 @@ def has_compiler():
         return bool(cpp_builder.get_cpp_compiler())
     except (exc.InvalidCxxCompiler, RuntimeError):  # the second is Windows'
         return False
-
-
-def num_updates(config):
-    """Updates of a whole run."""
-    return (config.num_train_steps - config.num_seed_steps) * config.updates_per_step
-
-
-def pays(config, device):
-    """Whether a whole run on a torch device is faster with compilation, its time included."""
-    return device.type == "cpu" and num_updates(config) >= COMPILE_WORTH and has_compiler()
-
-
-def describe(config, device):
-    """Whether and why updates are compiled, a few words; `config.compile` is on or off."""
-    if config.compile == "on":
-        return f"compiled after {COMPILE_FROM:,} updates with {config.linear_kernel} products"
-    if not config.fast_path:
-        return "not compiled (--no-fast_path)"
-    if device.type != "cpu":
-        return f"not compiled (on {device.type} only with --compile on)"
-    if num_updates(config) < COMPILE_WORTH:
-        return f"not compiled (fewer than {COMPILE_WORTH:,} updates)"
-    return "not compiled (--compile is off)" if has_compiler() else "not compiled (no C++ compiler)"
 
 
 def compiled(function, variants, device):

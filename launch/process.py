@@ -1,4 +1,4 @@
-"""Stop signals, cores and number of threads of a command's process."""
+"""Stop signals and cores of a command's process."""
 
 import os
 import signal
@@ -10,16 +10,6 @@ LARGE_HIDDEN_DIM = 512  # units per layer; up to this size, one thread is as fas
 def num_cores():
     """Number of cores that this process may use: fewer than the machine has in a Slurm job, or below taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def default_num_threads(hidden_dim, device_type):
-    """Default of --num_threads.
-
-    Args:
-        hidden_dim: units per hidden layer.
-        device_type: cpu, cuda or mps.
-    """
-    return 1 if device_type == "cpu" and hidden_dim <= LARGE_HIDDEN_DIM else num_cores()
 
 
 def acknowledge(text):

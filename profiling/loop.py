@@ -73,10 +73,11 @@ def measure(task, flags):
 
     import train
     from cli import parse_train_args
+    from launch.machine import resolve
 
     command = f"--env {task} --num_train_steps {SEED_STEPS + WARM_UP + STEPS} --num_seed_steps {SEED_STEPS}"
     command += " --no-save_video --compile on"
-    config = train.resolve(parse_train_args([*command.split(), *flags])[0])
+    config = resolve(parse_train_args([*command.split(), *flags])[0])
     torch.set_num_threads(config.num_threads)
     times, started = MethodTimes(), []
     with ExitStack() as stack:

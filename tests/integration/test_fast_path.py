@@ -177,17 +177,6 @@ def test_ctrl_c_does_not_reach_the_compiler(make_agent, make_batches, monkeypatc
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def test_auto_compiles_long_runs_on_a_cpu_with_a_compiler(make_agent, monkeypatch):
-    def pays(device, compiler, *flags):
-        monkeypatch.setattr(compilation, "has_compiler", lambda: compiler)
-        return compilation.pays(make_agent(1, 1, *flags).config, torch.device(device))
-
-    long, short = ["--num_train_steps", "32500"], ["--num_train_steps", "32499"]  # 2500 of them without updates
-    assert pays("cpu", True, *long) and not pays("cpu", True, *short)
-    assert pays("cpu", True, *short, "--updates_per_step", "2")
-    assert not pays("cpu", False, *long) and not pays("cuda", True, *long)
-
-
 def test_a_run_whose_update_does_not_compile_says_so_in_args_json(tmp_path):
     """The compiler answers and fails later: the run goes on with one warning."""
     compiler = tmp_path / "c++"

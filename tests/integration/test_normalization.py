@@ -11,9 +11,10 @@ import train
 from analysis.saved_run import load_run
 from cli import parse_train_args
 from errors import UsageError
+from launch.machine import resolve
 from tests.envs.scripted import episode_length
 from tests.helpers import SMALL, assert_equal, trajectory
-from train import Workspace, resolve
+from train import Workspace
 
 SCRIPTED = ["--env", "tests.envs.scripted:Scripted-v0", "--num_train_steps", 50, "--num_seed_steps", 20]
 PENDULUM = ["--env", "Pendulum-v1", "--num_train_steps", 500, "--num_seed_steps", 100]  # episodes of 200 steps

@@ -11,16 +11,18 @@ import pytest
 import torch
 
 import train as train_module
-from agent import compilation, fast_path, onednn
+from agent import compilation, fast_path
 from agent.chunking import Plan
 from agent.pink_noise import PinkNoise
 from cli import parse_train_args
 from errors import RunError, UsageError
+from launch import machine
+from launch.machine import resolve
 from replay_buffer import ReplayBuffer
 from storage.checkpoint import Checkpoints
 from tests.envs.scripted import COLOUR, episode_length
 from tests.helpers import SMALL, rows
-from train import Workspace, resolve
+from train import Workspace
 from utils import numpy_generator
 
 STEPS = ["--env", "tests.envs.scripted:Scripted-v0", "--num_train_steps", 50, "--num_seed_steps", 20]
@@ -205,25 +207,6 @@ def test_an_error_closes_the_log(workspace, monkeypatch):
     assert b"session_end_info" in events.read_bytes()
 
 
-@pytest.mark.parametrize("kernel, chosen", [("auto", "torch"), ("torch", "torch"), ("onednn", None)])
-def test_products_that_do_not_work_here(monkeypatch, kernel, chosen):
-    monkeypatch.setattr(onednn, "is_faster", lambda: True)
-    monkeypatch.setattr(onednn, "problem", lambda: "no such operator")
-    config = parse_train_args([str(f) for f in [*STEPS, "--linear_kernel", kernel]])[0]
-    if chosen:
-        assert resolve(config).linear_kernel == chosen
-        return
-    with pytest.raises(UsageError, match="argument --linear_kernel: .* cannot be used here: no such operator"):
-        resolve(config)
-
-
-def test_one_dnn_is_for_a_cpu(monkeypatch):
-    config = parse_train_args([str(f) for f in [*STEPS, "--linear_kernel", "onednn"]])[0]
-    assert resolve(config).linear_kernel == "onednn"
-    monkeypatch.setattr(train_module, "choose_device", lambda device: torch.device("cuda"))
-    assert resolve(config).linear_kernel == "torch"
-
-
 def test_a_workspace_leaves_the_process_alone(workspace):
     def state():
         signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -327,7 +310,7 @@ def test_plain_sac_explores_with_independent_noise(workspace, monkeypatch):
 )
 def test_auto_compiles_where_a_run_is_long_enough(workspace, monkeypatch, flags, updates_worth_it, choice, installed):
     compiled_from = []
-    monkeypatch.setattr(compilation, "COMPILE_WORTH", updates_worth_it)
+    monkeypatch.setattr(machine, "COMPILE_WORTH", updates_worth_it)
     monkeypatch.setattr(compilation, "has_compiler", lambda: True)
     monkeypatch.setattr(fast_path, "install", lambda agent, compile_from, *_: compiled_from.append(compile_from))
     run = workspace(*flags)

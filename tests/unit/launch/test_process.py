@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from launch.local import LocalJobs
-from launch.process import default_num_threads
+from launch.machine import default_num_threads
 from tests.helpers import ROOT
 
 
