@@ -45,11 +45,11 @@ figures: .venv/installed
 	for task in cheetah_run walker_run ball_in_cup_catch cartpole_swingup_sparse; do \
 		$(PLOT) $(FIRST)/$$task-adaptive-*/sweep.json --output figures/sweep-$$task || exit; done
 	$(PLOT) $(FIRST)/walker_run-adaptive-s1/calibration.json --output figures/calibration-walker_run
-	.venv/bin/python -m analysis.chunk_figure
-	.venv/bin/python -m analysis.suite_figures
+	.venv/bin/python -m studies.chunk_figure
+	.venv/bin/python -m studies.suite_figures
 
 tables: .venv/installed
-	.venv/bin/python -m analysis.result_tables
+	.venv/bin/python -m studies.result_tables
 
 .venv/installed: requirements.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3" >&2; exit 1; }

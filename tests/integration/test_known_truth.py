@@ -44,7 +44,7 @@ def test_confidences_are_lower_where_a_gust_can_come(tmp_path, make_agent):
     assert np.mean(returns) > np.mean(control) + 8
 
     output = tmp_path / "halves.json"
-    script = [sys.executable, "-m", "analysis.gusty_halves", str(directory)]
+    script = [sys.executable, "-m", "studies.gusty_halves", str(directory)]
     result = subprocess.run(
         [*script, "--episodes", "20", "--output", str(output)], capture_output=True, text=True, cwd=ROOT
     )

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from analysis import paired_arms
 from analysis.curves import numbers, read_rows
+from studies import paired_arms
 
 FOLDER = "results/rare_reward"
 TASKS = ("pendulum_swingup", "hopper_stand", "cartpole_swingup_sparse")

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from analysis import factorial
+from studies import factorial
 from tests.helpers import ROOT, rows
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from analysis import paired_arms, result_tables
+from studies import paired_arms, result_tables
 from tests.helpers import ROOT
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis import factorial
 from analysis.statistics import paired_difference
+from studies import factorial
 
 FOLDER = "results/long_prefixes"
 PLAIN, CHANGES = "plain", ("bootstrap_one", "executed", "four_critics")

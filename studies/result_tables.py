@@ -1,6 +1,6 @@
 """The tables of README.md and docs/results.md, computed from the files in results/.
 
-    python -m analysis.result_tables      writes each table between its markers again
+    python -m studies.result_tables      writes each table between its markers again
 
 A table stands between the lines `<!-- table: NAME -->` and `<!-- end -->`; `TABLES` says which function computes it.
 """
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis import calibration, factorial, first_reward, long_prefixes, paired_arms, threshold_sweep
-from analysis.agents_100k import LABELS, read_agents
+from analysis import calibration, threshold_sweep
 from analysis.curves import numbers, read_rows
-from analysis.paired_arms import DEVELOPMENT
 from analysis.statistics import paired_difference
 from storage.files import write_atomically
+from studies import factorial, first_reward, long_prefixes, paired_arms
+from studies.agents_100k import LABELS, read_agents
+from studies.paired_arms import DEVELOPMENT
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/results.md")

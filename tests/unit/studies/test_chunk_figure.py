@@ -1,6 +1,6 @@
 import numpy as np
 
-from analysis.chunk_figure import draw
+from studies.chunk_figure import draw
 
 
 def test_plans_follow_one_another():

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.curves import numbers, read_rows
-from analysis.long_prefixes import read_biases
 from analysis.statistics import standard_error
+from studies.long_prefixes import read_biases
 
 SUITE = "results/suite100k_dev"
 BESIDE = f"{SUITE}/beside"  # rows for reading only

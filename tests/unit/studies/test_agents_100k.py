@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from analysis import multiply_adds, suite_figures
-from analysis.agents_100k import Agent, read_agents
-from analysis.paired_arms import DEVELOPMENT
+from studies import multiply_adds, suite_figures
+from studies.agents_100k import Agent, read_agents
+from studies.paired_arms import DEVELOPMENT
 from tests.helpers import ROOT, rows
 
 

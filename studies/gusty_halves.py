@@ -1,6 +1,6 @@
 """Returns of the gusty and of the calm half of envs/gusty.py, by confidence and by fixed lengths.
 
-    python -m analysis.gusty_halves RUN_DIR [RUN_DIR ...] --output FILE.json
+    python -m studies.gusty_halves RUN_DIR [RUN_DIR ...] --output FILE.json
 
 Each run plays the same episodes with every fixed length and with its confidences.
 """

@@ -1,15 +1,15 @@
 """Draws figures/suite100k and figures/cost, as .png and .svg: the development tasks, for docs/results.md.
 
-python -m analysis.suite_figures
+python -m studies.suite_figures
 """
 
 from pathlib import Path
 
-from analysis import paired_arms
-from analysis.agents_100k import read_agents
 from analysis.curves import Curve, draw, reference_curves
-from analysis.paired_arms import DEVELOPMENT
 from analysis.style import COLOURS, GREY, save_figure
+from studies import paired_arms
+from studies.agents_100k import read_agents
+from studies.paired_arms import DEVELOPMENT
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = "results/reference/pytorch_sac_curves.csv"

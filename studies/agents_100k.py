@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis import multiply_adds, paired_arms
 from analysis.curves import read_rows
-from analysis.paired_arms import DEVELOPMENT
 from storage.run_dir import read_flags
+from studies import multiply_adds, paired_arms
+from studies.paired_arms import DEVELOPMENT
 
 PUBLISHED = "results/reference/published_100k.csv"
 LABELS = {  # of the arms

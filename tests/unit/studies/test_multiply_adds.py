@@ -3,7 +3,7 @@
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis import multiply_adds
+from studies import multiply_adds
 
 
 @pytest.mark.parametrize("h", [1, 5])

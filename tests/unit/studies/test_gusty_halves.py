@@ -2,10 +2,10 @@ import sys
 
 import pytest
 
-from analysis import gusty_halves
 from analysis.saved_run import SavedRun
 from config import Config
 from errors import UsageError
+from studies import gusty_halves
 
 
 def test_a_run_on_another_task_is_refused(monkeypatch):

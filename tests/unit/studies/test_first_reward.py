@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import CensoredData, logrank
 
-from analysis import first_reward
-from analysis.first_reward import log_rank, time_to_reward
+from studies import first_reward
+from studies.first_reward import log_rank, time_to_reward
 
 
 def write(tmp_path, returns):

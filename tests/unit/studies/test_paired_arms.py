@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from analysis import paired_arms
-from analysis.paired_arms import DEVELOPMENT, Difference, difference
 from analysis.statistics import paired_difference
+from studies import paired_arms
+from studies.paired_arms import DEVELOPMENT, Difference, difference
 
 ROWS = "step,return\n" + "".join(f"{step},{step / 1000}\n" for step in range(10_000, 110_000, 10_000))
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from analysis import long_prefixes
-from analysis.long_prefixes import RUNS, Outcome, score
+from studies import long_prefixes
+from studies.long_prefixes import RUNS, Outcome, score
 
 
 def outcome(name, bias, scores):

@@ -1,6 +1,6 @@
 """Draws figures/chunk.png and figures/chunk.svg, for docs/algorithm.md: chunk size h beside executed length k.
 
-    python -m analysis.chunk_figure
+    python -m studies.chunk_figure
 
 Five plans that follow one another in the episode of the loop in README.md (docs/evaluation.md names its commands).
 """
