@@ -179,6 +179,7 @@ def test_a_second_signal_does_not_stop_the_writing(run, monkeypatch, number):
         os.kill(os.getpid(), number)
         write(*args)
 
+    monkeypatch.setenv("MUJOCO_GL", "disabled")  # main() sets it, for this process: it is restored after the test
     monkeypatch.setattr("rollout.play_each", play)
     monkeypatch.setattr(evaluation_file, "write", interrupted_write)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", str(run)])
