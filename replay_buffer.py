@@ -141,36 +141,10 @@ class ReplayBuffer:
             ValueError: the buffer is empty.
         """
         h, obs_size, action_size = self.chunk_size, self.obs_size, self.action_size
-        rows, each = self._draw_windows(batch_size), np.arange(batch_size)  # (B, h + 1, O + A + 3), (B,)
-        left = rows[:, :, LEFT]
-
-        length = (left < 1).argmax(1)  # steps up to the first end mark; 0 if there is none: h or more
-        length[length == 0] = h
-        # A window goes on past a termination. If it ended there, the lengths drawn would depend on what happened, and
-        # the value of a long prefix would be that of the times that it was survived. It goes on with the plan, for the
-        # same reason: other actions would tell that the step terminated.
-        is_terminated = left[each, length] < 0
-        available = np.where(is_terminated, h, length)
-        if self.committed_windows:
-            available = np.minimum(available, left[:, 0])
-        prefix_length = 1 + (self.rng.random(batch_size) * available).astype(np.int64)  # (B,)
-        num_steps = np.minimum(prefix_length, length)
-        following = rows[each, num_steps]  # (B, O + A + 3)
-
+        rows = self._draw_windows(batch_size)  # (B, h + 1, O + A + 3)
         # One array, and so one transfer, for all windows: (B, O + hA + O + 3)
-        width = 2 * obs_size + h * action_size + 3
-        window = np.empty((batch_size, width), np.float32)
-        window[:, :obs_size] = rows[:, 0, :obs_size]
-        actions = window[:, obs_size : -obs_size - 3].reshape(batch_size, h, action_size)
-        actions[:] = rows[:, :-1, obs_size:PLANNED]
-        if is_terminated.any():
-            known = np.maximum(length, left[:, 0])  # (B,), executed or in the plan
-            is_after = is_terminated[:, None] & (self._following[:-1] >= known[:, None])  # (B, h)
-            actions[is_after] = self.rng.uniform(-1, 1, (is_after.sum(), action_size))
-        window[:, -obs_size - 3 : -3] = following[:, :obs_size]
-        window[:, -3] = (rows[:, :-1, REWARD] * self._reward_weights.take(num_steps, axis=0)).sum(1)
-        window[:, -2] = self._discounts.take(prefix_length) * (following[:, LEFT] >= 0)
-        window[:, -1] = prefix_length
+        window = self._pack(rows, *self._draw_lengths(rows[:, :, LEFT]))
+        width = window.shape[1]
         # as_strided, here and below: the cheapest of torch's views, and one operation for all of them. With split and
         # unbind sampling takes 1.1 to 1.5 times as long.
         view = self._to_device(window).as_strided
@@ -183,6 +157,46 @@ class ReplayBuffer:
             next_obs=view((batch_size, obs_size), (width, 1), width - 3 - obs_size),
             reached=self._sample_reached(max(1, batch_size // WINDOWS_PER_OPEN_LOOP_STATE)) if h > 1 else None,
         )
+
+    def _draw_lengths(self, left):
+        """Prefix lengths of windows with these steps left, (B, h + 1).
+
+        Returns:
+            (length, is_terminated, prefix_length), each (B,): steps up to the first end mark, or h if there is none;
+            whether the environment terminated there; j.
+        """
+        length = (left < 1).argmax(1)  # 0 if there is no end mark
+        length[length == 0] = self.chunk_size
+        # A window goes on past a termination. If it ended there, the lengths drawn would depend on what happened, and
+        # the value of a long prefix would be that of the times that it was survived.
+        is_terminated = left[np.arange(len(left)), length] < 0
+        available = np.where(is_terminated, self.chunk_size, length)
+        if self.committed_windows:
+            available = np.minimum(available, left[:, 0])
+        return length, is_terminated, 1 + (self.rng.random(len(left)) * available).astype(np.int64)
+
+    def _pack(self, rows, length, is_terminated, prefix_length):
+        """Windows of rows (B, h + 1, O + A + 3) as [obs | actions | next_obs | reward | discount | j], float32.
+
+        The other arguments are those that `_draw_lengths` returns.
+        """
+        batch_size, obs_size = len(rows), self.obs_size
+        num_steps = np.minimum(prefix_length, length)
+        following = rows[np.arange(batch_size), num_steps]  # (B, O + A + 3)
+        window = np.empty((batch_size, 2 * obs_size + self.chunk_size * self.action_size + 3), np.float32)
+        window[:, :obs_size] = rows[:, 0, :obs_size]
+        actions = window[:, obs_size : -obs_size - 3].reshape(batch_size, self.chunk_size, self.action_size)
+        actions[:] = rows[:, :-1, obs_size:PLANNED]
+        if is_terminated.any():
+            # It goes on with the plan: other actions would tell that the step terminated.
+            known = np.maximum(length, rows[:, 0, LEFT])  # (B,), executed or in the plan
+            is_after = is_terminated[:, None] & (self._following[:-1] >= known[:, None])  # (B, h)
+            actions[is_after] = self.rng.uniform(-1, 1, (is_after.sum(), self.action_size))
+        window[:, -obs_size - 3 : -3] = following[:, :obs_size]
+        window[:, -3] = (rows[:, :-1, REWARD] * self._reward_weights.take(num_steps, axis=0)).sum(1)
+        window[:, -2] = self._discounts.take(prefix_length) * (following[:, LEFT] >= 0)
+        window[:, -1] = prefix_length
+        return window
 
     def _draw_windows(self, count):
         """Rows of steps drawn uniformly, each with the h rows after it, (count, h + 1, O + A + 3).
