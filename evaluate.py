@@ -15,7 +15,7 @@ from contextlib import suppress
 from cli import Parser
 from config import FRACTION, POSITIVE_INT, SEED, VIDEO_FPS, VIDEO_SIZE
 from errors import UsageError, report_errors
-from storage.files import csv_bytes, reserved_name, write_atomically
+from storage.files import csv_bytes, json_bytes, reserved_name, write_atomically
 
 MODES_OF_FLAGS = {  # flag: {mode that accepts it: default}
     "confidence_threshold": dict.fromkeys(("episodes", "video", "calibration")),
@@ -165,7 +165,7 @@ def run(args):
             result["complete"] = True
         finally:
             if set(result) != known:  # there are results
-                evaluation_file.write(output, result)
+                write_atomically(f"{output}.json", json_bytes(result))
                 if not result["complete"]:
                     with suppress(OSError):  # of stdout; it must not hide why this ends
                         print(f"wrote {output}.json, incomplete", flush=True)

@@ -195,7 +195,7 @@ class Workspace:
             os.makedirs(os.path.join(self.run_dir, "video"), exist_ok=True)
         self.logger = Logger(self.run_dir, distinguishing_flags(cfg), cfg.num_train_steps, cfg.log_save_tb, self.step)
         continued = f", continued from step {self.step}" if self.is_resumed else ""
-        self.logger.print(f"run directory {self.run_dir}{continued}\n{self.summary()}")
+        self.logger.print(f"run directory {self.run_dir}{continued}\n{self.summary(update)}")
         if cfg.checkpoint_frequency and self.step == 0:
             self.save()  # a run that is killed before its first regular checkpoint can be resumed, too
         self.is_stopping = bool(self.stop)
@@ -204,15 +204,14 @@ class Workspace:
         """Put into args.json why this start does not compile its updates, though it was to."""
         record_update(self.run_dir, f"not compiled ({reason})")
 
-    def summary(self):
-        """Device, threads, compilation, memory, renderer and next evaluation, in one line."""
+    def summary(self, update):
+        """Device, threads, how updates are computed, memory, renderer and next evaluation, in one line."""
         cfg = self.config
         threads = f"{cfg.num_threads} thread" + "s" * (cfg.num_threads > 1)
-        compiled = describe_update(cfg, self.device)
         renderer = os.environ.get("MUJOCO_GL", "the environment's") if self.records_video else "none"
         first = min(self.step + cfg.eval_frequency - self.step % cfg.eval_frequency, cfg.num_train_steps)
         return (
-            f"device {self.device}, {threads}, {compiled}, replay buffer {self.buffer.rows.nbytes / 1e6:,.0f} MB, "
+            f"device {self.device}, {threads}, {update}, replay buffer {self.buffer.rows.nbytes / 1e6:,.0f} MB, "
             f"renderer {renderer}, next evaluation at step {first:,}"
         )
 

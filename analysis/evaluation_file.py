@@ -3,7 +3,6 @@
 import json
 
 from errors import UsageError
-from storage.files import json_bytes, write_atomically
 
 ENDINGS = {  # what evaluate.py writes, by its mode
     "episodes": (".json",),
@@ -19,15 +18,6 @@ NAMES = {  # of these files, by the mode
     "calibration": "calibration",
     "bias": "bias",
 }
-
-
-def write(output, result):
-    """Write output.json.
-
-    Raises:
-        RunError: a number is not finite, or the file cannot be written.
-    """
-    write_atomically(f"{output}.json", json_bytes(result))
 
 
 def draw(paths):

@@ -16,6 +16,7 @@ import torch
 from analysis import evaluation_file
 from config import Config
 from evaluate import main, parse_args, play_bias, play_calibration
+from storage.files import write_atomically
 from tests.envs.scripted import episode_return
 from tests.forked import run_script
 from tests.helpers import ROOT, SMALL, run_dir
@@ -169,19 +170,17 @@ def test_an_interrupted_sweep_keeps_its_rows(run, number):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_does_not_stop_the_writing(run, monkeypatch, number):
-    write = evaluation_file.write
-
     def play(*_):
         yield 1.0, [1]
         os.kill(os.getpid(), number)
 
     def interrupted_write(*args):
         os.kill(os.getpid(), number)
-        write(*args)
+        write_atomically(*args)
 
     monkeypatch.setenv("MUJOCO_GL", "disabled")  # main() sets it, for this process: it is restored after the test
     monkeypatch.setattr("rollout.play_each", play)
-    monkeypatch.setattr(evaluation_file, "write", interrupted_write)
+    monkeypatch.setattr("evaluate.write_atomically", interrupted_write)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", str(run)])
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
