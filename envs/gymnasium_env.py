@@ -191,7 +191,11 @@ def _with_checks(env, name):
 
 def _flat(env):
     """The environment with observations (O,) float32 and actions (A,) in [-1, 1]."""
-    env = gym.wrappers.RescaleAction(gym.wrappers.FlattenObservation(env), np.float32(-1), np.float32(1))
+    actions = env.action_space
+    # Rescaled actions of -1 and 1 can be beyond the bounds by rounding.
+    env = gym.wrappers.TransformAction(env, lambda action: np.clip(action, actions.low, actions.high), actions)
+    one = actions.dtype.type(1)
+    env = gym.wrappers.RescaleAction(gym.wrappers.FlattenObservation(env), -one, one)
     bounds = (np.asarray(bound, np.float32) for bound in (env.observation_space.low, env.observation_space.high))
     space = gym.spaces.Box(*bounds, dtype=np.float32)
     env = gym.wrappers.TransformObservation(env, lambda obs: obs.astype(np.float32), space)
