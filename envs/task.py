@@ -41,15 +41,25 @@ class GymnasiumTask(Task):
 
     def random_state(self):
         """See `Task`."""
-        return {"env": self._env.np_random.bit_generator.state}
+        return {"env": _without_arrays(self._env.np_random.bit_generator.state)}
 
     def set_random_state(self, state):
         """See `Task`."""
+        name = state["env"]["bit_generator"]
+        if self._env.np_random.bit_generator.state["bit_generator"] != name:  # a new environment has numpy's default
+            self._env.np_random = np.random.Generator(getattr(np.random, name)())
         self._env.np_random.bit_generator.state = state["env"]
 
     def reseed(self, seed):
         """See `Task`."""
         self._env.np_random = np.random.default_rng(seed)
+
+
+def _without_arrays(state):
+    """The state of a bit generator with lists in the place of arrays, which numpy takes as well."""
+    if isinstance(state, dict):
+        return {name: _without_arrays(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray) else state
 
 
 def task_of(env):

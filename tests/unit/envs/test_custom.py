@@ -9,9 +9,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from envs import LONGEST_EPISODE, EnvError, check_module, check_name, make_env
+from envs import LONGEST_EPISODE, EnvError, check_module, check_name, make_env, random_state, set_random_state
 from envs.gymnasium_env import CheckedEnv
 from errors import RunError
+from storage.plain_data import from_bytes, to_bytes
 
 
 class Custom(gym.Env):
@@ -89,6 +90,34 @@ def test_actions_of_any_shape_are_flattened(custom):
     env.reset(seed=0)
     env.step(np.array([-1, -1, -1, 1, 0, -1], np.float32))
     np.testing.assert_allclose(env.unwrapped.actions, [[[-1, -2, -3], [2, 1, 0]]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_actions_stay_within_the_bounds(custom, dtype):
+    """By rounding alone, -1 becomes 0.19999999 in the first dimension of float32."""
+    low = np.array([0.2, *np.random.default_rng(0).normal(size=99)])
+    space = gym.spaces.Box(low.astype(dtype), (low + 0.7).astype(dtype), dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = custom(action_space=space)
+    env.reset(seed=0)
+    for action in (-1, 0, 1):
+        env.step(np.full(100, action, np.float32))
+    lowest, middle, highest = env.unwrapped.actions
+    assert all(map(space.contains, (lowest, middle, highest)))
+    np.testing.assert_allclose([lowest, highest], [space.low, space.high], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(middle, (space.low + space.high) / 2, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("generator", [np.random.Philox, np.random.MT19937, np.random.SFC64, np.random.PCG64])
+def test_any_bit_generator_of_numpy_is_saved_and_restored(custom, generator):
+    first, second = custom(), make_env("Custom-v0")
+    first.unwrapped.np_random = np.random.Generator(generator(7))
+    first.unwrapped.np_random.random(5)
+    saved = to_bytes(random_state(first))
+    set_random_state(second, from_bytes(saved))
+    assert isinstance(second.unwrapped.np_random.bit_generator, generator)
+    assert np.array_equal(first.unwrapped.np_random.random(9), second.unwrapped.np_random.random(9))
 
 
 @pytest.mark.parametrize(
