@@ -14,7 +14,7 @@ def snapshot(env):
     """
     if hasattr(env, "snapshot"):
         return env.snapshot()
-    own = copy.deepcopy({name: value for name, value in vars(env).items() if name != "env"})
+    own = copy.deepcopy({name: vars(env)[name] for name in _own_attributes(env)})
     return own, snapshot(env.env) if isinstance(env, gym.Wrapper) else None
 
 
@@ -24,9 +24,16 @@ def restore(env, state):
         env.restore(state)
         return
     own, below = state
+    for name in _own_attributes(env) - own.keys():  # set since then
+        del vars(env)[name]
     vars(env).update(copy.deepcopy(own))
     if isinstance(env, gym.Wrapper):
         restore(env.env, below)
+
+
+def _own_attributes(env):
+    """Names of the attributes of an environment, of a wrapper without those of the environment in it."""
+    return vars(env).keys() - ({"env"} if isinstance(env, gym.Wrapper) else set())
 
 
 def reseed(env, seed):

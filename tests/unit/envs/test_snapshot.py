@@ -1,3 +1,4 @@
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -56,6 +57,27 @@ def test_the_time_limit_is_restored(name, limit):
         steps = play(env, [action] * 20)
         assert len(steps) == 10 and steps[-1][3]
         restore(env, state)
+
+
+class Late(gym.Env):
+    """Sets an attribute in its first step, and keeps another one in `env`, as an adapter of a simulator may."""
+
+    def __init__(self):
+        self.env = [0]
+
+    def step(self, action):
+        self.drift = getattr(self, "drift", 0) + 1
+        self.env[0] += 1
+
+
+def test_attributes_that_are_set_later_or_named_env_are_restored():
+    env = Late()
+    state = snapshot(env)
+    for _ in range(2):
+        env.step(0)
+        env.step(0)
+        restore(env, state)
+        assert vars(env) == {"env": [0]}
 
 
 def test_reseed_changes_what_is_random_and_nothing_else():
