@@ -186,9 +186,9 @@ class Workspace:
         update = describe_update(cfg, self.device)
         record_start(self.run_dir, cfg, update, resumed_at=self.step if self.is_resumed else None)
         compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
+        self.first_compiled_update = compile_from and max(compile_from, self.agent.num_updates + 1)
         if cfg.fast_path:
             fast_path.install(self.agent, compile_from, cfg.linear_kernel, self.record_failed_compilation)
-        self.first_compiled_update = compile_from and max(compile_from, self.agent.num_updates + 1)
         self.evaluation_due = Every(cfg.eval_frequency, self.step - self.step % cfg.eval_frequency)
         self.checkpoint_due = Every(cfg.checkpoint_frequency, self.step)
         if self.records_video:
@@ -202,6 +202,7 @@ class Workspace:
 
     def record_failed_compilation(self, reason):
         """Put into args.json why this start does not compile its updates, though it was to."""
+        self.first_compiled_update = None
         record_update(self.run_dir, f"not compiled ({reason})")
 
     def summary(self, update):
@@ -304,7 +305,7 @@ class Workspace:
         self.episode_started += time.perf_counter() - started  # `duration` excludes evaluations
 
     def checkpoint_if_due(self):
-        """Save at the end of an episode: only then no row of the replay buffer will be overwritten."""
+        """Save at the end of an episode: only then all rows of the replay buffer are final."""
         is_last = self.is_stopping or self.step == self.config.num_train_steps
         if self.config.checkpoint_frequency and (self.checkpoint_due(self.step) or is_last):
             self.save()

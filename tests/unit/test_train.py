@@ -319,6 +319,15 @@ def test_auto_compiles_where_a_run_is_long_enough(workspace, monkeypatch, flags,
         assert json.load(file)["args"]["compile"] == choice
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_compilation_is_announced_if_there_is_one(workspace, monkeypatch, capsys, fails):
+    monkeypatch.setattr(compilation, "COMPILE_FROM", 20)
+    monkeypatch.setattr(compilation, "has_compiler", lambda: True)
+    monkeypatch.setattr(fast_path, "install", lambda *options: options[-1]("a reason") if fails else None)
+    assert workspace("--compile", "on").train() == 0
+    assert capsys.readouterr().out.count("compiling the update") == (0 if fails else 1)
+
+
 def test_the_reference_cannot_be_compiled(workspace):
     with pytest.raises(UsageError, match="^argument --compile: on needs --fast_path"):
         workspace("--compile", "on", "--no-fast_path")
