@@ -9,7 +9,7 @@ from utils import memory_limit
 
 # Confidence labels must be about the current policy, so open-loop states are drawn from the newest rows. Five episodes
 # of DM Control, so that a batch mixes episodes.
-RECENT_STEPS = 5000
+RECENT_ROWS = 5000
 # To save time: an open-loop state costs about as much arithmetic as a window.
 WINDOWS_PER_OPEN_LOOP_STATE = 4
 # The smallest capacity is h + MARGIN rows: h + 1 before an open-loop state, its own row, the newest step, its end mark.
@@ -18,7 +18,7 @@ PLANNED, REWARD, LEFT = -3, -2, -1  # columns of a row after observation and act
 
 
 class OpenLoopStates(NamedTuple):
-    """States among the newest RECENT_STEPS that the first j < h actions of a plan led to without a look.
+    """States in the newest RECENT_ROWS rows that the first j < h actions of a plan led to without a look.
 
     Rows with j = 0 are padding, where the drawn row is not such a state; mask them.
     """
@@ -135,7 +135,7 @@ class ReplayBuffer:
         The start of a window is drawn uniformly from all steps; j is uniform over 1..h, or up to the end of the
         episode's data if the environment did not terminate it, and with committed windows at most up to the end of the
         executed plan. Actions after a termination are those of the plan that was executed at the start of the window,
-        and drawn uniformly after its end. Open-loop states are drawn uniformly from the newest RECENT_STEPS rows.
+        and drawn uniformly after its end. Open-loop states are drawn uniformly from the newest RECENT_ROWS rows.
 
         Raises:
             ValueError: the buffer is empty.
@@ -212,7 +212,7 @@ class ReplayBuffer:
 
     def _sample_reached(self, count):
         h, obs_size = self.chunk_size, self.obs_size
-        newest = max(1, min(RECENT_STEPS, self.size - h - 2))
+        newest = max(1, min(RECENT_ROWS, self.size - h - 2))
         states = self.num_rows % self.capacity - self.rng.integers(1, newest + 1, count)
         rows = self._gather(states, self._preceding)  # (R, h + 2, O + A + 3), the state's row first
         left = rows[:, :, LEFT]
@@ -235,7 +235,7 @@ class ReplayBuffer:
         )
 
     def _gather(self, index, offsets):
-        """Rows at index (R,) + offset (n,), both at most one ring away from it: (R, n, O + A + 3)."""
+        """Rows at index (R,) + offset (n,), modulo the capacity: (R, n, O + A + 3)."""
         return self.rows.take(index[:, None] + offsets, axis=0, mode="wrap")
 
     def _to_device(self, array):

@@ -72,7 +72,7 @@ def squash(mean, log_std, z):
     """Squash a Gaussian action with tanh (Haarnoja et al. 2018b, appendix C). All shapes are equal.
 
     Returns:
-        a = tanh(mean + exp(log_std) z); log |da / dz|, which the log density of a has less than that of z.
+        a = tanh(mean + exp(log_std) z); log |da / dz|, by which the log density of a is below that of z.
     """
     u = mean + log_std.exp() * z
     # log(1 - tanh(u)^2), in a form that is finite for large |u|.

@@ -13,7 +13,7 @@ def install(agent, compile_from=None, linear_kernel="torch", on_failure=lambda r
     Args:
         agent: `SACAgent`.
         compile_from: number of the first compiled update; None compiles nothing.
-        linear_kernel: matrix products of compiled code: "torch" or "onednn".
+        linear_kernel: matrix products, if updates are compiled, from the first one on: "torch" or "onednn".
         on_failure: called with the reason, a line, if nothing can be compiled.
     """
     if agent.device.type in ("cpu", "cuda"):

@@ -1,4 +1,4 @@
-"""Linear layers by oneDNN, for compiled code on CPUs where PyTorch's own matrix products (MKL) are slower."""
+"""Linear layers by oneDNN, for compiled updates on CPUs where PyTorch's own matrix products (MKL) are slower."""
 
 import platform
 from pathlib import Path

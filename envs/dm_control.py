@@ -100,7 +100,6 @@ class DMControlEnv(gym.Env, Task):
     def reseed(self, seed):
         """See `Task`."""
         self.task_random.seed(seed)
-        self.np_random = np.random.default_rng(seed)
 
     def snapshot(self):
         """The state of a running episode: MuJoCo's state with its warm starts, step counts, random stream.

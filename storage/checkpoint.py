@@ -185,7 +185,9 @@ class Checkpoints:
     @staticmethod
     def _verify(path, data, size, sha256):
         if len(data) != size:
-            raise CheckpointError(f"{path} has {len(data)} bytes instead of {size}: it is incomplete")
+            raise CheckpointError(
+                f"{path} has {len(data)} bytes instead of {size}: it is incomplete, or the environment has other sizes"
+            )
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CheckpointError(f"{path} is damaged: its checksum differs")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from replay_buffer import RECENT_STEPS, ReplayBuffer
+from replay_buffer import RECENT_ROWS, ReplayBuffer
 
 DISCOUNT = 0.9
 
@@ -180,9 +180,9 @@ def test_reached_states_are_recent_and_inside_plans(capacity, num_steps):
         if j:
             assert s == made_at[int(obs) - 1] and obs == s + j and j < 4
             seen.add(int(obs))
-    newest = range(num_steps - int(0.9 * min(RECENT_STEPS, capacity - 8, num_steps - 5)), num_steps)
+    newest = range(num_steps - int(0.9 * min(RECENT_ROWS, capacity - 8, num_steps - 5)), num_steps)
     assert seen >= {t for t in newest if t % 10 and t - made_at[t - 1] < 4}
-    assert min(seen) >= num_steps - 1.15 * RECENT_STEPS  # every tenth row is an end mark
+    assert min(seen) >= num_steps - 1.15 * RECENT_ROWS  # every tenth row is an end mark
 
 
 def test_held_random_actions_are_no_plans():
@@ -290,7 +290,7 @@ def plain_windows(buffer, rng, count):
 def plain_reached(buffer, rng, count):
     """The same for open-loop states: [planned_at, j, obs] of each, with j = 0 where there is none."""
     h, ring = buffer.chunk_size, lambda number: buffer.rows[number % buffer.capacity]
-    newest = min(RECENT_STEPS, buffer.size - h - 2)
+    newest = min(RECENT_ROWS, buffer.size - h - 2)
     states = []
     for number in buffer.num_rows - rng.integers(1, newest + 1, count):
         j = next((j for j in range(1, h) if ring(number - 1 - j)[-1] <= 1), 0)
