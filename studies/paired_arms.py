@@ -27,6 +27,7 @@ DEVELOPMENT = (
 )
 SEEDS = (11, 12, 13)
 STEPS = np.arange(10_000, 110_000, 10_000)  # of the evaluations
+FEWER_STEPS = 80_000  # those of an arm that takes 1.25 times as long per step, at equal time
 FAR_BEHIND = 100  # units of return
 NUM_ERRORS = (2, 2, 1)  # standard errors that the readings after seeds 11, 12 and 13 ask for
 
@@ -37,6 +38,7 @@ class Difference(NamedTuple):
     mean: float  # after 100,000 steps
     error: float  # its standard error
     mean_of_all: float  # mean over the ten evaluations; for reading only
+    with_fewer_steps: tuple  # mean and standard error, the first arm after FEWER_STEPS; for reading only
     pairs: set  # (task, seed)
     behind: list  # tasks on which every seed is behind by more than FAR_BEHIND after 100,000 steps
 
@@ -69,11 +71,11 @@ def finished_arms(root, folder=SUITE):
 
 
 def measured_biases(root):
-    """Absolute bias of Q_5 of each run that has a bias.json: {arm: {(task, seed): units of return}}."""
+    """{value: its bias in units of return} of each run that has a bias.json: {arm: {(task, seed): biases}}."""
     arms = {}
     for arm, run, folder in finished_runs(root / SUITE):
         if (folder / "bias.json").exists():
-            arms.setdefault(arm, {})[run] = abs(read_biases(folder / "bias.json")["q_5"])
+            arms.setdefault(arm, {})[run] = read_biases(folder / "bias.json")
     return arms
 
 
@@ -106,4 +108,6 @@ def difference(new, old):
         raise ValueError("a standard error needs two pairs")
     behind = [task for task, last in last_by_task(gains).items() if max(last) < -FAR_BEHIND]
     values = np.array(list(gains.values()))  # (pairs, 10)
-    return Difference(values[:, -1].mean(), standard_error(values[:, -1]), values.mean(), set(gains), behind)
+    earlier = np.array([new[run][STEPS == FEWER_STEPS] - old[run][-1] for run in gains])  # (pairs, 1)
+    fewer = earlier.mean(), standard_error(earlier[:, 0])
+    return Difference(values[:, -1].mean(), standard_error(values[:, -1]), values.mean(), fewer, set(gains), behind)

@@ -169,21 +169,33 @@ def suite_rule():
         ("executed", "default"),
     ):
         result = paired_arms.difference(arms[new], arms[old])
-        bias = paired_difference(biases.get(new, {}), biases.get(old, {}))
-        num_biases = len(biases.get(new, {}).keys() & biases.get(old, {}).keys())
+        sizes = [{run: abs(of["q_5"]) for run, of in biases.get(arm, {}).items()} for arm in (new, old)]
+        bias, num_biases = paired_difference(*sizes), len(sizes[0].keys() & sizes[1].keys())
         rows.append(
             [
                 f"{new} over {old}",
                 str(len(result.pairs)),
                 f"{listed([result.mean])} ± {result.error:.0f}",
+                "{:.0f} ± {:.0f}".format(*result.with_fewer_steps),
                 listed([result.mean_of_all]),
                 f"{bias[0]:.2f} ± {bias[1]:.2f} ({num_biases} pairs)" if bias else "-",
                 ", ".join(result.behind) or "none",
                 {None: "between readings", True: "yes", False: "no"}[result.wins()],
             ]
         )
-    names = ["", "pairs", "after 100,000 steps", "mean of ten evaluations", "bias of $Q_5$", "tasks far behind"]
-    return markdown([*names, "ahead by the rule"], rows)
+    names = ["", "pairs", "after 100,000 steps", f"first arm after {paired_arms.FEWER_STEPS:,}"]
+    names += ["mean of ten evaluations", "bias of $Q_5$", "tasks far behind", "ahead by the rule"]
+    return markdown(names, rows)
+
+
+def suite_bias():
+    """Bias of the values after 100,000 steps: means over the runs, and Q_5 of each."""
+    rows = []
+    for arm, biases in paired_arms.measured_biases(ROOT).items():
+        means = (np.mean([of[value] for of in biases.values()]) for value in ("q_1", "q_3", "q_5", "v"))
+        by_task = (listed([biases[task, seed]["q_5"] for seed in paired_arms.SEEDS], digits=1) for task in TASKS[:2])
+        rows.append([f"`{arm}`", *(listed([mean], digits=2) for mean in means), *by_task])
+    return markdown(["", "bias of $Q_1$", "$Q_3$", "$Q_5$", "$V$", *(f"$Q_5$, {task}" for task in TASKS[:2])], rows)
 
 
 def beside_best():
@@ -246,6 +258,19 @@ def anchors():
         rows.append([name, agent.updates, cost, *by_task, _mean(agent)])
     names = ["", "updates per step", "10^6 multiply-adds per step", *DEVELOPMENT, "mean"]
     return markdown(names, rows)
+
+
+def best_of_class():
+    """By task: the default agent, and the published agent with at most one update per step that returns most."""
+    agents = read_agents(ROOT)
+    (ours,) = (agent for agent in agents if agent.name == LABELS["best"])
+    others = [agent for agent in agents if not agent.is_ours and agent.at_most_one_update()]
+    rows = []
+    for task in DEVELOPMENT:
+        best = max((agent for agent in others if task in agent.returns), key=lambda agent: agent.returns[task])
+        mine, theirs = (round(agent.returns[task]) for agent in (ours, best))
+        rows.append([task, *map(str, (mine, theirs, mine - theirs)), best.name])
+    return markdown(["", "ours", "best published", "ours over it", "that agent"], rows)
 
 
 def _mean(agent):
@@ -313,11 +338,13 @@ TABLES = {
     "defaults": defaults,
     "suite100k": suite100k,
     "suite_rule": suite_rule,
+    "suite_bias": suite_bias,
     "beside_best": beside_best,
     "first_reward": first_reward_times,
     "long_prefixes_rule": long_prefixes_rule,
     "factorial_effects": factorial_effects,
     "anchors": anchors,
+    "best_of_class": best_of_class,
     "beside_published": beside_published,
 }
 

@@ -30,6 +30,8 @@ def test_difference_by_hand():
     assert result.pairs == {("a", 11), ("a", 12), ("b", 11)}
     assert result.error == pytest.approx(1 / 3**0.5)
     assert result.mean_of_all == pytest.approx((1 + 3 + 90 + 2) / 30)
+    # The first after 80,000 steps: 0 - 9, 10 - 17 and 0 - 4.
+    assert result.with_fewer_steps == pytest.approx((-20 / 3, (57 / 9 / 3) ** 0.5))
 
 
 def test_a_task_is_behind_only_when_all_its_seeds_are():
@@ -54,14 +56,14 @@ def test_a_task_is_behind_only_when_all_its_seeds_are():
 )
 def test_rule(seeds, mean, behind, wins):
     pairs = {(task, seed) for task in DEVELOPMENT for seed in seeds}
-    assert Difference(mean, 10.0, 0.0, pairs, behind).wins() is wins
+    assert Difference(mean, 10.0, 0.0, (), pairs, behind).wins() is wins
 
 
 def test_there_is_no_reading_before_every_task_has_the_seed():
     pairs = {(task, 11) for task in DEVELOPMENT}
     for missing in DEVELOPMENT:
-        assert Difference(90.0, 10.0, 0.0, pairs - {(missing, 11)}, []).wins() is None
-        assert Difference(90.0, 10.0, 0.0, pairs - {(missing, 11)} | {(missing, 12)}, []).wins() is None
+        assert Difference(90.0, 10.0, 0.0, (), pairs - {(missing, 11)}, []).wins() is None
+        assert Difference(90.0, 10.0, 0.0, (), pairs - {(missing, 11)} | {(missing, 12)}, []).wins() is None
 
 
 def test_one_pair_has_no_error():
@@ -80,7 +82,9 @@ def test_files(tmp_path):
     assert paired_arms.measured_biases(tmp_path) == {}
     values = [{"name": name, "bias": bias} for name, bias in (("q_1", 1.0), ("q_5", -2.5), ("v", 3.0))]
     (folder / "bias.json").write_text(json.dumps({"values": values}))
-    assert paired_arms.measured_biases(tmp_path) == {"default": {("hopper_stand", 12): 2.5}}
+    assert paired_arms.measured_biases(tmp_path) == {
+        "default": {("hopper_stand", 12): {"q_1": 1.0, "q_5": -2.5, "v": 3.0}}
+    }
     (folder / "eval.csv").write_text(ROWS.replace("100000,100.0\n", ""))
     with pytest.raises(ValueError, match="eval.csv needs evaluations"):
         paired_arms.finished_arms(tmp_path)
