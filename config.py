@@ -183,10 +183,6 @@ class Config:
         "run", True, SWITCH,
         "fused optimizers, and with --compile one compiled function per update; off runs the plain reference",
         resumable=True)
-    linear_kernel: str = flag(
-        "run", "auto", Choice("auto", "torch", "onednn"),
-        "matrix products on a CPU if updates are compiled, from the first one on: PyTorch's own (MKL) or oneDNN's; "
-        "auto takes oneDNN's on AMD processors", resumable=True)
     num_train_steps: int = flag("run", 1_000_000, POSITIVE_INT, "steps of the run", "steps", resumable=True)
     num_seed_steps: int = flag(
         "run", 2500, NON_NEGATIVE_INT,

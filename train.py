@@ -74,7 +74,6 @@ class Workspace:
             "num_threads": config.num_threads,
             "compile": config.compile,
             "fast_path": config.fast_path,
-            "linear_kernel": config.linear_kernel,
         }
         self.step, self.episode = 0, 0
         self.episode_over, self.is_stopping = True, False
@@ -188,7 +187,7 @@ class Workspace:
         compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
         self.first_compiled_update = compile_from and max(compile_from, self.agent.num_updates + 1)
         if cfg.fast_path:
-            fast_path.install(self.agent, compile_from, cfg.linear_kernel, self.record_failed_compilation)
+            fast_path.install(self.agent, compile_from, self.record_failed_compilation)
         self.evaluation_due = Every(cfg.eval_frequency, self.step - self.step % cfg.eval_frequency)
         self.checkpoint_due = Every(cfg.checkpoint_frequency, self.step)
         if self.records_video:

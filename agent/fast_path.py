@@ -2,10 +2,10 @@
 
 import torch
 
-from agent import compilation, onednn
+from agent import compilation
 
 
-def install(agent, compile_from=None, linear_kernel="torch", on_failure=lambda reason: None):
+def install(agent, compile_from=None, on_failure=lambda reason: None):
     """Make an agent's updates fast: fused optimizers, and from some update on one compiled function.
 
     Call it once, after `load_state_dict`.
@@ -13,15 +13,12 @@ def install(agent, compile_from=None, linear_kernel="torch", on_failure=lambda r
     Args:
         agent: `SACAgent`.
         compile_from: number of the first compiled update; None compiles nothing.
-        linear_kernel: matrix products, if updates are compiled, from the first one on: "torch" or "onednn".
         on_failure: called with the reason, a line, if nothing can be compiled.
     """
     if agent.device.type in ("cpu", "cuda"):
         for optimizer in agent.optimizers.values():
             fuse(optimizer)
     if compile_from is not None:
-        if linear_kernel == "onednn":
-            onednn.install(agent.actor, agent.critic, agent.critic_target)
         compilation.install(agent, compile_from, on_failure)
 
 

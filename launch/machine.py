@@ -1,8 +1,8 @@
-"""What of a run's configuration depends on the machine: threads, compilation, matrix products."""
+"""What of a run's configuration depends on the machine: threads and compilation."""
 
 from dataclasses import replace
 
-from agent import compilation, onednn
+from agent import compilation
 from errors import UsageError
 from launch.process import LARGE_HIDDEN_DIM, num_cores
 from utils import choose_device
@@ -11,16 +11,16 @@ COMPILE_WORTH = 30_000  # updates after which compilation has paid for itself, w
 
 
 def resolve(config):
-    """The configuration with `compile`, `num_threads` and `linear_kernel` resolved for this machine.
+    """The configuration with `compile` and `num_threads` resolved for this machine.
 
     Raises:
-        UsageError: the device, the compiler or the products that the flags ask for are missing.
+        UsageError: the device or the compiler that the flags ask for is missing.
     """
     try:
         device = choose_device(config.device)
     except ValueError as error:
         raise UsageError(f"argument --device: {error}") from error
-    compile, num_threads, linear_kernel = config.compile, config.num_threads, config.linear_kernel
+    compile, num_threads = config.compile, config.num_threads
     if compile == "auto":
         compile = "on" if config.fast_path and compilation_pays(config, device) else "off"
     elif compile == "on" and not config.fast_path:
@@ -29,13 +29,7 @@ def resolve(config):
         raise UsageError("argument --compile: there is no C++ compiler here; install one, name it in CXX, or use off")
     if num_threads is None:
         num_threads = default_num_threads(config.hidden_dim, device.type)
-    if device.type != "cpu":
-        linear_kernel = "torch"
-    elif linear_kernel == "auto":
-        linear_kernel = "onednn" if onednn.is_faster() and onednn.problem() is None else "torch"
-    elif linear_kernel == "onednn" and (problem := onednn.problem()):
-        raise UsageError(f"argument --linear_kernel: oneDNN's products cannot be used here: {problem}")
-    return replace(config, compile=compile, num_threads=num_threads, linear_kernel=linear_kernel)
+    return replace(config, compile=compile, num_threads=num_threads)
 
 
 def default_num_threads(hidden_dim, device_type):
@@ -56,7 +50,7 @@ def compilation_pays(config, device):
 def describe_update(config, device):
     """Whether and why updates are compiled, a few words; `config` as `resolve` gives it."""
     if config.compile == "on":
-        return f"compiled after {compilation.COMPILE_FROM:,} updates with {config.linear_kernel} products"
+        return f"compiled after {compilation.COMPILE_FROM:,} updates"
     if not config.fast_path:
         return "not compiled (--no-fast_path)"
     if device.type != "cpu":

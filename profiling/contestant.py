@@ -17,18 +17,11 @@ OBS, ACTIONS, BUFFERED = 17, 6, 20_000
 
 
 def ways_to_multiply(m, k, n):
-    """Functions of nothing that multiply one pair of random matrices, (m, k) by (k, n): by MKL and by oneDNN."""
+    """Functions of nothing that multiply one pair of random matrices, (m, k) by (k, n), the second in both layouts."""
     import torch
 
-    from agent import onednn
-
     a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
-    ways = []
-    for laid_out in (b, b.t().contiguous().t()):
-        ways.append(functools.partial(torch.mm, a, laid_out, out=out))
-        if onednn.problem() is None:
-            ways.append(functools.partial(onednn.product, a, laid_out.t(), None))
-    return ways
+    return [functools.partial(torch.mm, a, laid_out, out=out) for laid_out in (b, b.t().contiguous().t())]
 
 
 @functools.cache
@@ -42,7 +35,7 @@ def fastest_way(m, k, n):
 def matmul_bound(width, batch_size, **_):
     """The matrix products of one SAC update (h = 1) alone: forwards, input gradients and weight gradients.
 
-    For each shape the faster of MKL and oneDNN.
+    For each shape in the faster layout.
     """
     import torch
 
@@ -81,7 +74,7 @@ def agent_and_buffer(width, *, h, layer_norm, reference, compile):
     import numpy as np
     import torch
 
-    from agent import SACAgent, fast_path, onednn
+    from agent import SACAgent, fast_path
     from cli import parse_train_args
     from replay_buffer import ReplayBuffer
 
@@ -90,7 +83,7 @@ def agent_and_buffer(width, *, h, layer_norm, reference, compile):
     flags += " --no-normalize_observations"  # the other packages leave that to the environment
     agent = SACAgent(OBS, ACTIONS, parse_train_args(flags.split())[0], "cpu")
     if not reference:
-        fast_path.install(agent, 1 if compile else None, "onednn" if onednn.is_faster() else "torch")
+        fast_path.install(agent, 1 if compile else None)
     buffer = ReplayBuffer(OBS, ACTIONS, BUFFERED, h, 0.99, False, "cpu", np.random.default_rng(0))
     rng = np.random.default_rng(0)
     for i in range(BUFFERED - 100):

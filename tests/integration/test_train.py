@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from agent import onednn
 from config import FLAGS, Config, as_json
 from tests.envs.scripted import episode_length, episode_return
 from tests.helpers import ROOT, SMALL, assert_equal, rows, run_dir, train, trajectory
@@ -51,7 +50,6 @@ def test_files_of_a_run(cheetah, renderer):
         "num_eval_episodes": 2,
         "num_threads": 1,
         "compile": "off",
-        "linear_kernel": "onednn" if onednn.is_faster() else "torch",
     }
     assert record["update"] == "not compiled (fewer than 30,000 updates)"
     assert torch.__version__.startswith(record["versions"]["torch"])

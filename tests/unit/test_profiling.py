@@ -7,14 +7,13 @@ import sys
 import pytest
 import torch
 
-from agent import onednn
 from errors import UsageError
 from profiling import contestant, learner, loop, update
 
 
 def test_every_way_to_multiply_gives_the_same_product():
     products = [way() for way in contestant.ways_to_multiply(20, 30, 40)]
-    assert len(products) == (2 if onednn.problem() else 4)
+    assert len(products) == 2
     for one, other in itertools.pairwise(products):
         assert one.shape == (20, 40)
         torch.testing.assert_close(one, other)
