@@ -182,8 +182,8 @@ class Workspace:
         cfg = self.config
         if self.is_resumed:
             self.restore()
-        update = describe_update(cfg, self.device)
-        record_start(self.run_dir, cfg, update, resumed_at=self.step if self.is_resumed else None)
+        self.update_description = describe_update(cfg, self.device)
+        record_start(self.run_dir, cfg, self.update_description, resumed_at=self.step if self.is_resumed else None)
         compile_from = compilation.COMPILE_FROM if cfg.compile == "on" else None
         self.first_compiled_update = compile_from and max(compile_from, self.agent.num_updates + 1)
         if cfg.fast_path:
@@ -194,25 +194,25 @@ class Workspace:
             os.makedirs(os.path.join(self.run_dir, "video"), exist_ok=True)
         self.logger = Logger(self.run_dir, distinguishing_flags(cfg), cfg.num_train_steps, cfg.log_save_tb, self.step)
         continued = f", continued from step {self.step}" if self.is_resumed else ""
-        self.logger.print(f"run directory {self.run_dir}{continued}\n{self.summary(update)}")
+        self.logger.print(f"run directory {self.run_dir}{continued}\n{self.summary()}")
         if cfg.checkpoint_frequency and self.step == 0:
             self.save()  # a run that is killed before its first regular checkpoint can be resumed, too
         self.is_stopping = bool(self.stop)
 
     def record_failed_compilation(self, reason):
         """Put into args.json why this start does not compile its updates, though it was to."""
-        self.first_compiled_update = None
-        record_update(self.run_dir, f"not compiled ({reason})")
+        self.first_compiled_update, self.update_description = None, f"not compiled ({reason})"
+        record_update(self.run_dir, self.update_description)
 
-    def summary(self, update):
+    def summary(self):
         """Device, threads, how updates are computed, memory, renderer and next evaluation, in one line."""
         cfg = self.config
         threads = f"{cfg.num_threads} thread" + "s" * (cfg.num_threads > 1)
         renderer = os.environ.get("MUJOCO_GL", "the environment's") if self.records_video else "none"
         first = min(self.step + cfg.eval_frequency - self.step % cfg.eval_frequency, cfg.num_train_steps)
         return (
-            f"device {self.device}, {threads}, {update}, replay buffer {self.buffer.rows.nbytes / 1e6:,.0f} MB, "
-            f"renderer {renderer}, next evaluation at step {first:,}"
+            f"device {self.device}, {threads}, {self.update_description}, "
+            f"replay buffer {self.buffer.rows.nbytes / 1e6:,.0f} MB, renderer {renderer}, next evaluation at step {first:,}"
         )
 
     def start_episode(self):

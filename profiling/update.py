@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 REPEATS = 50
 # The first pattern that is found in an operation's name counts. Compiled kernels are named after what they fuse.
 PARTS = {
-    "matrix products": r"^(aten|mkldnn|chunks)::.*(mm|linear|_linear_pointwise)$",
+    "matrix products": r"^aten::.*(mm|linear)$",
     "LayerNorm, fused with neighbours": r"layer_norm",
     "optimizers and target": r"Optimizer|adam|lerp|_foreach",
     "random numbers": r"::(normal_|random_|randn|randint)",

@@ -169,7 +169,8 @@ class Checkpoints:
         path = self._path(file["name"])
         width = buffer.rows.shape[1]
         data = self._bytes(path)
-        self._verify(path, data, 4 * width * (file["stop"] - file["first"]), file["sha256"])
+        size = 4 * width * (file["stop"] - file["first"])
+        self._verify(path, data, size, file["sha256"], or_else=", or the environment has other sizes")
         return np.frombuffer(data, np.float32).reshape(-1, width)
 
     @staticmethod
@@ -183,11 +184,9 @@ class Checkpoints:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
     @staticmethod
-    def _verify(path, data, size, sha256):
+    def _verify(path, data, size, sha256, or_else=""):
         if len(data) != size:
-            raise CheckpointError(
-                f"{path} has {len(data)} bytes instead of {size}: it is incomplete, or the environment has other sizes"
-            )
+            raise CheckpointError(f"{path} has {len(data)} bytes instead of {size}: it is incomplete{or_else}")
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CheckpointError(f"{path} is damaged: its checksum differs")
 

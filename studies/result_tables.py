@@ -193,7 +193,8 @@ def suite_bias():
     rows = []
     for arm, biases in paired_arms.measured_biases(ROOT).items():
         means = (np.mean([of[value] for of in biases.values()]) for value in ("q_1", "q_3", "q_5", "v"))
-        by_task = (listed([biases[task, seed]["q_5"] for seed in paired_arms.SEEDS], digits=1) for task in TASKS[:2])
+        q_5 = {run: of["q_5"] for run, of in biases.items()}
+        by_task = (listed([q_5.get((task, seed)) for seed in paired_arms.SEEDS], digits=1) for task in TASKS[:2])
         rows.append([f"`{arm}`", *(listed([mean], digits=2) for mean in means), *by_task])
     return markdown(["", "bias of $Q_1$", "$Q_3$", "$Q_5$", "$V$", *(f"$Q_5$, {task}" for task in TASKS[:2])], rows)
 
