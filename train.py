@@ -211,8 +211,8 @@ class Workspace:
         renderer = os.environ.get("MUJOCO_GL", "the environment's") if self.records_video else "none"
         first = min(self.step + cfg.eval_frequency - self.step % cfg.eval_frequency, cfg.num_train_steps)
         return (
-            f"device {self.device}, {threads}, {self.update_description}, "
-            f"replay buffer {self.buffer.rows.nbytes / 1e6:,.0f} MB, renderer {renderer}, next evaluation at step {first:,}"
+            f"device {self.device}, {threads}, {self.update_description}, replay buffer "
+            f"{self.buffer.rows.nbytes / 1e6:,.0f} MB, renderer {renderer}, next evaluation at step {first:,}"
         )
 
     def start_episode(self):
