@@ -190,9 +190,9 @@ def play_episodes(result, args, output, agent, env, config, seeds):
     for value, ks in play_each(agent, env, seeds, by_confidence(threshold), args.sample, path, shown, args.video_fps):
         returns.append(value)
         lengths.append(ks)
-        result |= summary(returns, lengths) | {"episodes": len(returns)}
+        result |= summary(returns, lengths)
+        result |= {"episodes": len(returns), "interval": mean_interval_name(len(returns))}
         print(f"{len(returns):8} {value:10.2f} {result['ks'][-1]:7.2f}", flush=True)
-    result["interval"] = mean_interval_name(len(returns))
     interval = f"{result['interval']} {interval_text(result['return_low'], result['return_high'])}".strip()
     print(f"{'mean':>8} {result['return']:10.2f} {result['k']:7.2f}   {interval}".rstrip())
 
@@ -225,7 +225,7 @@ def play_calibration(result, args, output, agent, env, config, seeds):
         report = calibration.report(pairs)
     finally:
         if pairs:
-            result |= {"horizon": args.horizon, "num_pairs": len(pairs)}
+            result |= {"episodes": pairs[-1]["episode"], "horizon": args.horizon, "num_pairs": len(pairs)}
             write_atomically(f"{output}.csv", csv_bytes(calibration.csv_rows(pairs)))
     result |= report
     print(calibration.table(result))
@@ -245,7 +245,8 @@ def play_bias(result, args, output, agent, env, config, seeds):
             rows.append(row)
     finally:
         if rows:
-            result |= {"horizon": args.horizon, "alpha": float(agent.alpha), **bias.report(rows, config.chunk_size)}
+            result |= {"episodes": rows[-1]["episode"], "horizon": args.horizon, "alpha": float(agent.alpha)}
+            result |= bias.report(rows, config.chunk_size)
             write_atomically(f"{output}.csv", csv_bytes(rows))
             with suppress(OSError):  # of stdout; it must not hide why this ends
                 print(bias.table(result))

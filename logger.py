@@ -282,5 +282,6 @@ class Logger:
                 self._writer.flush()
 
     def _print(self, label, colour, row, names):
-        fields = (f"{name} {row[name]:.6g}" for name in names if name in row)
+        shown = {name: row[name] for name in names if name in row}
+        fields = (f"{name} {value if isinstance(value, int) else f'{value:.6g}'}" for name, value in shown.items())
         self.print(colored(f"{label:<5}", colour) + " | " + " | ".join(fields))

@@ -38,7 +38,7 @@ def parse_args(argv=None):
     )
     parser.add_argument("--statistic", choices=STATISTICS, default="mean", help="statistic over seeds (default: mean)")
     parser.add_argument(
-        "--x", choices=("steps", "hours"), default="steps", help="x axis; hours exclude evaluations (default: steps)"
+        "--x", choices=("steps", "hours"), default="steps", help="x axis; hours of training alone (default: steps)"
     )
     parser.add_argument("--y", choices=("return", "k"), default="return", help="y axis (default: return)")
     parser.add_argument("--reference", help="CSV with env, seed, step, episode_reward: curves named after the file")

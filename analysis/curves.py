@@ -38,7 +38,7 @@ def read_rows(path, needed):
         UsageError: it does not, or a file cannot be read.
     """
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read as CSV: {error}") from error
@@ -86,7 +86,10 @@ def run_curve(run_dir, x, y):
         train_path = os.path.join(run_dir, "train.csv")
         train_rows = checked_rows(train_path, read_csv(train_path)[1], ("step", "duration"))
         ends, durations = (numbers(train_path, train_rows, name) for name in ("step", "duration"))
-        steps = np.interp(steps, [0, *ends], [0, *np.cumsum(durations) / 3600])
+        ends, hours = np.array([0, *ends]), np.array([0, *np.cumsum(durations) / 3600])
+        # Beyond the last finished episode: at its speed.
+        beyond = np.maximum(steps - ends[-1], 0) * (hours[-1] - hours[-2]) / (ends[-1] - ends[-2])
+        steps = np.interp(steps, ends, hours) + beyond
     else:
         steps = steps * flags.get("action_repeat", 1)
     return Curve(task, setting, seed, steps, numbers(path, rows, y))
@@ -193,7 +196,7 @@ def _draw_references(panel, references, level, end):
 
 
 def _draw_setting(panel, seeds, statistic, x, colour):
-    at, value, low, high = aggregate(on_common_hours(seeds) if x == "hours" else seeds, statistic)
+    at, value, low, high = aggregate(on_common_hours(seeds) if x == "hours" and len(seeds) > 1 else seeds, statistic)
     if len(seeds) > 1:
         for seed in seeds:
             panel.plot(seed.x, seed.y, color=colour, linewidth=0.6, alpha=0.5)

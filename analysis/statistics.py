@@ -82,7 +82,7 @@ def seeds_interval(values, statistic="mean"):
     value = function(values, axis=0)
     if n == 1:
         return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
-    interval = _bootstrap(values, function) if n >= FEW and values.size else (values.min(0), values.max(0))
+    interval = _bootstrap(values, function) if n >= FEW else (values.min(0), values.max(0))
     return value, *_around(value, *interval)
 
 
@@ -135,5 +135,6 @@ def _bootstrap(values, function):
     from scipy.stats import bootstrap
 
     rng = np.random.default_rng(0)
-    result = bootstrap((values,), function, axis=0, vectorized=True, method="percentile", rng=rng)
+    # In batches: all resamples of thousands of values at once would take gigabytes.
+    result = bootstrap((values,), function, axis=0, vectorized=True, method="percentile", batch=100, rng=rng)
     return result.confidence_interval

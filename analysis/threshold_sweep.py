@@ -130,6 +130,8 @@ def _check_alike(titles, results):
     for result in results:
         if not result.get("complete", True):  # older files do not say
             raise UsageError(f"the sweep of {result['title']} is incomplete")
+    if len({result.get("step") for result in results}) > 1:
+        raise UsageError("these sweeps are not of runs after the same number of steps")
     for name in ("episodes", "sample"):
         if len({result.get(name) for result in results}) > 1:
             raise UsageError(f"these sweeps were not played with the same --{name}")

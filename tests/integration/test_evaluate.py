@@ -224,6 +224,7 @@ def test_a_reward_that_is_not_finite_keeps_the_episodes_before(tmp_path):
     assert "episode 3, step 15: the environment's reward is not finite: nan" in result.stderr
     report = json.loads((run / "evaluation.json").read_text())
     assert report["complete"] is False and report["episodes"] == len(report["returns"]) == 2
+    assert report["interval"] == "95% t interval"
 
 
 def damage_policy(run):
@@ -365,7 +366,8 @@ def test_an_interrupted_calibration_keeps_its_pairs(tmp_path, monkeypatch, error
     result = {"confidence_threshold": 0.5}
     with pytest.raises(error):
         play_calibration(result, args, str(tmp_path / "a"), None, None, Config(env="x"), [1])
-    assert result["num_pairs"] == 2 and len((tmp_path / "a.csv").read_text().splitlines()) == 3
+    assert (result["num_pairs"], result["episodes"]) == (2, 1)
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 3
 
 
 def test_a_bias_table(tmp_path):
@@ -410,4 +412,5 @@ def test_an_interrupted_bias_table_keeps_its_states(tmp_path, monkeypatch, make_
     args = parse_args([str(tmp_path), "--bias"])
     with pytest.raises(KeyboardInterrupt):
         play_bias(result, args, str(tmp_path / "a"), agent, None, agent.config, [1])
-    assert result["num_states"] == 2 and len((tmp_path / "a.csv").read_text().splitlines()) == 3
+    assert (result["num_states"], result["episodes"]) == (2, 1)
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 3

@@ -77,6 +77,11 @@ def test_curves_of_a_run(run):
     assert run_curve(str(run), "steps", "k").y.tolist() == [1, 2]
 
 
+def test_hours_go_on_after_the_last_finished_episode(run):
+    write(run / "eval.csv", ("step", "return"), [(500, 5.0), (2000, 20.0), (2500, 25.0)])
+    assert run_curve(str(run), "hours", "return").x.tolist() == [0.5, 2.0, 2.5]
+
+
 def test_a_row_that_is_being_written_is_left_out(run):
     for name in ("eval.csv", "train.csv"):
         with open(run / name, "a") as file:
@@ -107,6 +112,13 @@ def test_hours_are_interpolated_at_equal_times():
     found = on_common_hours([slow, fast])
     assert [curve.x.tolist() for curve in found] == [[1.0, 2.0]] * 2
     assert [curve.y.tolist() for curve in found] == [[5.0, 10.0], [10.0, 20.0]]
+
+
+def test_one_seed_is_drawn_as_it_is():
+    (curve,) = curves((0.0, 100.0, 900.0, 300.0), x=(0.5, 0.55, 0.6, 2.0))
+    (panel,) = draw([curve], "mean", "hours", "return").axes
+    (line,) = panel.get_lines()
+    assert line.get_xdata().tolist() == curve.x.tolist() and line.get_ydata().tolist() == curve.y.tolist()
 
 
 def test_the_figure_shows_every_task_and_setting(results):

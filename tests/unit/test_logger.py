@@ -255,11 +255,11 @@ def test_piped_output_is_plain_lines(tmp_path, capsys):
     row = {"episode": 1, "length": 1, "duration": 1.0, "steps_per_second": 1.0}
     logger.step()
     logger.log_train({"step": 1, "return": 3.0, "k": 1.5, **row}, [], [])
-    logger.log_eval({"step": 2, "return": 4.0, "k": 2.0})
+    logger.log_eval({"step": 1_234_567, "return": 4.0, "k": 2.0})
     logger.close()
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.splitlines() == [
         "train | episode 1 | step 1 | return 3 | k 1.5 | steps_per_second 1",
-        "eval  | step 2 | return 4 | k 2",
+        "eval  | step 1234567 | return 4 | k 2",
     ]

@@ -108,6 +108,8 @@ def test_unlike_sweeps_are_not_pooled():
     other["rows"][0]["setting"] = 2
     with pytest.raises(UsageError, match="the same fixed lengths"):
         threshold_sweep.pool([sweep_of(1.0, 2.0), other])
+    with pytest.raises(UsageError, match="after the same number of steps"):
+        threshold_sweep.pool([sweep_of(1.0, 2.0) | {"step": 9}, sweep_of(1.0, 2.0, 2) | {"step": 10}])
     for flag, mine, others in (("episodes", 20, 50), ("sample", False, True)):
         with pytest.raises(UsageError, match=f"with the same --{flag}"):
             threshold_sweep.pool([sweep_of(1.0, 2.0) | {flag: mine}, sweep_of(1.0, 2.0, 2) | {flag: others}])
