@@ -12,16 +12,17 @@ import sys
 from contextlib import ExitStack, contextmanager
 
 from cli import Parser, parse_train_args
-from config import POSITIVE_INT, SEED
+from config import POSITIVE_INT, SEED, as_json, differing_flags
 from errors import UsageError, report_errors, unwritable_ignored
 from launch.local import ROOT, LocalJobs
 from launch.ray_cluster import ClusterError, RayJobs
 from launch.results import check_results, summary, write_results
 from launch.run import Run
 from launch.scheduler import Scheduler
-from storage.run_dir import lock
+from storage.run_dir import finished_steps, lock
 
 MAX_SEEDS = 1000  # in one range; more is a typing error
+RESUME = ("--resume", "auto")  # the last flags of every run
 # Flags of train.py that a setting cannot have, and why.
 RESERVED_FLAGS = {
     "help": "it trains nothing",
@@ -127,14 +128,37 @@ def make_run(args, env, setting, flags, seed):
     A mistake in the flags of train.py ends the process.
 
     Raises:
-        UsageError: the flags switch checkpoints off.
+        UsageError: the flags switch checkpoints off, or the run exists and has other flags or more steps.
     """
-    fixed = ["--env", env, "--seed", str(seed), "--experiment", f"{args.name}-{setting}", "--resume", "auto"]
+    fixed = ["--env", env, "--seed", str(seed), "--experiment", f"{args.name}-{setting}", *RESUME]
     argv = (*args.common[1], *flags, *fixed)
-    config, _ = parse_train_args(argv)
+    config, run_dir = parse_train_args(argv)
     if not config.checkpoint_frequency:
         raise UsageError("argument --set or --common: checkpoint_frequency=0 is refused: runs need checkpoints")
+    if run_dir:
+        _check_alike(run_dir, config, parse_train_args(argv[: -len(RESUME)])[0])
     return Run(env, setting, seed, argv, config)
+
+
+def _check_alike(run_dir, config, asked):
+    """Check that a run that exists is what the flags would make of a new one: both are rows of one table.
+
+    Args:
+        run_dir: of the run.
+        config: `Config` of the run; flags that are not given are its own.
+        asked: `Config` of the same flags for a new run.
+
+    Raises:
+        UsageError: they differ in a flag that the results depend on, or the run has more steps.
+    """
+    differing = differing_flags(as_json(config), asked)
+    if config.num_train_steps != asked.num_train_steps:
+        differing.append(f"--num_train_steps is saved as {config.num_train_steps}, not {asked.num_train_steps}")
+    if (done := finished_steps(run_dir)) > config.num_train_steps:
+        differing.append(f"it has done {done} steps, more than --num_train_steps {config.num_train_steps}")
+    if differing:
+        way_out = "give the same flags, or another --name"
+        raise UsageError(f"argument --set or --common: {run_dir} is another run: {', '.join(differing)}; {way_out}")
 
 
 def check_envs(runs):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from benchmark import parse_command_line, parse_seeds, parse_setting
+from errors import UsageError
 from storage.run_dir import lock
 from tests.helpers import benchmark, benchmark_command, rows, trajectory
 
@@ -78,6 +79,26 @@ def test_finished_runs_are_not_run_again(finished):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(
+    "was, now, sentence",
+    [
+        ("hidden_dim=32", "", "--hidden_dim is saved as 32, not 256"),
+        ("num_train_steps=500", "", "--num_train_steps is saved as 500, not 1000000"),
+        ("num_train_steps=500", "num_train_steps=499", "it has done 500 steps, more than --num_train_steps 499"),
+    ],
+)
+def test_runs_of_other_flags_are_not_rows_of_the_same_table(finished, monkeypatch, was, now, sentence):
+    """A flag that is no longer given would be the saved one in old runs, and the default in new ones."""
+    cwd, _ = finished
+    monkeypatch.chdir(cwd)
+    parse_command_line(FLAGS)
+    flags = [flag.replace(was, now) for flag in FLAGS]
+    assert flags != FLAGS
+    with pytest.raises(UsageError, match=f"/b-plain-.* is another run: {sentence}; give the same flags"):
+        parse_command_line(flags)
+    parse_command_line([flag.replace("num_train_steps=500", "num_train_steps=600") for flag in FLAGS])
+
+
 def test_an_interrupted_benchmark_continues(tmp_path, finished):
     process = subprocess.Popen(
         benchmark_command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
