@@ -55,7 +55,7 @@ class RayJobs:
             raise ClusterError("Ray is not installed: pip install -r requirements-ray.txt") from error
         try:
             ray.init(log_to_driver=False, logging_level="ERROR", **options)
-        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             asked = "this machine must belong to the cluster and have its token and its versions of Python and Ray"
             raise ClusterError(f"{' '.join(str(error).split()).rstrip('.')}; {asked}") from error
         self._ray, self._slots = ray, slots

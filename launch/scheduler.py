@@ -77,7 +77,7 @@ class Scheduler:
             threads = ["--num_threads", str(self.jobs.threads)]
             flags = threads if run.config.hidden_dim > LARGE_HIDDEN_DIM else []
             try:
-                self._running[run] = self.jobs.start([*run.argv, *flags], run.config, self._log(run))
+                self._running[run] = self.jobs.start([*flags, *run.argv], run.config, self._log(run))
             except OSError as error:  # as of its log file
                 self.failed[run] = f"cannot be started: {error}"
 
@@ -100,7 +100,8 @@ class Scheduler:
                 if status == 0:
                     self._ended[run] = time.monotonic() + self.jobs.delay
                 elif not self._signals:
-                    self.failed[run] = self._last_line(run)
+                    cause = f"killed by signal {-status}: " if status < 0 else ""
+                    self.failed[run] = f"{cause}{self._last_line(run)}"
 
     def _check_ended(self):
         """A run with exit status 0 has finished only if its directory says so, which a file server can show late."""

@@ -221,14 +221,17 @@ def test_each_signal_is_passed_on_once_and_acknowledged(tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("units, flags", [(512, []), (513, ["--num_threads", "3"])])
 def test_wide_networks_get_the_threads_of_a_job(tmp_path, monkeypatch, clock, units, flags):
+    """Before the run's own flags, of which train.py takes the last."""
     scheduler, runs, jobs = make(tmp_path, 1, monkeypatch, units)
+    runs[0].argv = ("--num_threads", "2")
 
     def end():
-        assert jobs.started[0].argv == flags
-        jobs.started[0].status = 1
+        assert jobs.started[0].argv == [*flags, "--num_threads", "2"]
+        jobs.started[0].status = -9
 
     play(clock, end, lambda: None)
     scheduler.go()
+    assert scheduler.failed[runs[0]] == "killed by signal 9: the last line"
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (1, "0:01"), (60, "0:01"), (3601, "1:01"), (360000, "100:00")])
