@@ -46,13 +46,16 @@ def make_run_dir(config):
 
 
 def find_run(config):
-    """The newest run under exp/ with the same experiment, env, chunk size and seed that has a checkpoint.
+    """The newest run under exp/ with the same experiment, env, chunk size and seed that has a checkpoint or policy.pt.
+
+    A run without a checkpoint that has policy.pt is a finished one.
 
     Returns:
         path of its directory, or None.
     """
     stem = glob.escape(os.path.join("exp", _stem(config)))
-    found = (d for d in glob.glob(f"{stem}*") if glob.glob(f"{glob.escape(d)}/checkpoints/*.checkpoint"))
+    files = ("checkpoints/*.checkpoint", "policy.pt")
+    found = (d for d in glob.glob(f"{stem}*") if any(glob.glob(f"{glob.escape(d)}/{file}") for file in files))
     return max(found, default=None)
 
 

@@ -45,6 +45,8 @@ def test_the_newest_run_with_a_checkpoint_is_found():
     make("sac-cheetah_run-h5-s3-20250101-000002", "000000000010.checkpoint")
     make("sac-cheetah_run-h5-s31-20250101-000009", "000000000010.checkpoint")
     assert find_run(CONFIG) == "exp/sac-cheetah_run-h5-s3-20250101-000002"
+    make("sac-cheetah_run-h5-s3-20250101-000004", "../policy.pt")  # it has finished; its checkpoints are deleted
+    assert find_run(CONFIG) == "exp/sac-cheetah_run-h5-s3-20250101-000004"
 
 
 def test_two_runs_of_one_second_get_two_directories(monkeypatch):
