@@ -183,7 +183,7 @@ class Config:
         "run", True, SWITCH,
         "fused optimizers, and with --compile one compiled function per update; off runs the plain reference",
         resumable=True)
-    num_train_steps: int = flag("run", 1_000_000, POSITIVE_INT, "steps of the run", "steps", resumable=True)
+    num_train_steps: int = flag("run", 1_000_000, Number(int, 1, 1e12), "steps of the run", "steps", resumable=True)
     num_seed_steps: int = flag(
         "run", 2500, NON_NEGATIVE_INT,
         "random steps at the start, without updates; one action is held for chunk_size steps", "steps")
@@ -223,8 +223,9 @@ class Config:
     updates_per_step: float = flag(
         "SAC", 1.0, Number(float, 0, 1000, open_low=True), "updates per step; 0.5 is one update every second step")
     replay_buffer_capacity: int = flag(
-        "SAC", 1_000_000, Number(int, 2), "capacity of the replay buffer: one row per step and one per episode, or up "
-        "to chunk_size - 1 per episode that terminates", "rows")
+        "SAC", 1_000_000, Number(int, 2, 1e12),
+        "capacity of the replay buffer: one row per step and one per episode, or up to chunk_size - 1 per episode that "
+        "terminates", "rows")
     init_temperature: float = flag("SAC", 0.1, POSITIVE, "initial temperature (alpha)", "reward per nat")
     learnable_temperature: bool = flag("SAC", True, SWITCH, "learn the temperature")
     target_entropy: float | None = flag(

@@ -11,7 +11,7 @@ from contextlib import ExitStack, chdir
 from unittest import mock
 
 from cli import Parser
-from errors import report_errors
+from errors import UsageError, report_errors
 from storage.files import check_writable, json_bytes, write_atomically
 
 SEED_STEPS, WARM_UP, STEPS = 1000, 1100, 3000
@@ -68,6 +68,9 @@ def measure(task, flags):
     Args:
         task: a DM Control task.
         flags: further flags of train.py.
+
+    Raises:
+        UsageError: the flags name another task, or ask for too few updates.
     """
     import torch
 
@@ -78,6 +81,10 @@ def measure(task, flags):
     command = f"--env {task} --num_train_steps {SEED_STEPS + WARM_UP + STEPS} --num_seed_steps {SEED_STEPS}"
     command += " --no-save_video --compile on"
     config = resolve(parse_train_args([*command.split(), *flags])[0])
+    if config.env != task:
+        raise UsageError("argument --env: give --tasks instead")
+    if (STEPS + WARM_UP) * config.updates_per_step <= WARM_UP:
+        raise UsageError(f"argument --updates_per_step: {config.updates_per_step} leaves no updates to measure")
     torch.set_num_threads(config.num_threads)
     times, started = MethodTimes(), []
     with ExitStack() as stack:

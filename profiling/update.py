@@ -7,11 +7,13 @@ CPU time without it; what the operations leave of an update is Python and dispat
 products, which C++ calls past the profiler. One thread.
 """
 
-import argparse
 import re
 import statistics
 import time
 from collections import Counter, defaultdict
+
+from cli import Parser
+from config import POSITIVE_INT
 
 REPEATS = 50
 # The first pattern that is found in an operation's name counts. Compiled kernels are named after what they fuse.
@@ -73,10 +75,10 @@ def measure(width, batch_size, h, compile):
 
 def main():
     """Measure both paths and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--h", type=int, default=5, help="actions per chunk (default: 5)")
-    parser.add_argument("--width", type=int, default=256, help="units per layer (default: 256)")
-    parser.add_argument("--batch_size", type=int, default=256, help="windows per batch (default: 256)")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--h", type=POSITIVE_INT, default=5, help="actions per chunk (default: 5)")
+    parser.add_argument("--width", type=POSITIVE_INT, default=256, help="units per layer (default: 256)")
+    parser.add_argument("--batch_size", type=POSITIVE_INT, default=256, help="windows per batch (default: 256)")
     args = parser.parse_args()
     import torch._inductor.config
 

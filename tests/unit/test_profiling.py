@@ -98,6 +98,12 @@ def test_medians_over_rounds_and_their_ratios(monkeypatch, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("flags, name", [("--env walker_run", "--env"), ("--updates_per_step 0.2", "--updates_per")])
+def test_a_loop_that_cannot_be_measured_is_refused(flags, name):
+    with pytest.raises(UsageError, match=f"^argument {name}"):
+        loop.measure("cheetah_run", flags.split())
+
+
 @pytest.mark.parametrize(
     "name, part",
     [
