@@ -78,7 +78,6 @@ def test_finished_runs_are_not_run_again(finished):
     assert {path: path.read_bytes() for path in cwd.glob("results/b/*")} == results
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(
     "was, now, sentence",
     [
@@ -99,6 +98,7 @@ def test_runs_of_other_flags_are_not_rows_of_the_same_table(finished, monkeypatc
     parse_command_line([flag.replace("num_train_steps=500", "num_train_steps=600") for flag in FLAGS])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_an_interrupted_benchmark_continues(tmp_path, finished):
     process = subprocess.Popen(
         benchmark_command(*FLAGS), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
