@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.curves import numbers, read_rows
-from analysis.statistics import standard_error
+from analysis.statistics import paired_difference
 from studies.long_prefixes import read_biases
 
 SUITE = "results/suite100k_dev"
@@ -108,6 +108,12 @@ def difference(new, old):
         raise ValueError("a standard error needs two pairs")
     behind = [task for task, last in last_by_task(gains).items() if max(last) < -FAR_BEHIND]
     values = np.array(list(gains.values()))  # (pairs, 10)
-    earlier = np.array([new[run][STEPS == FEWER_STEPS] - old[run][-1] for run in gains])  # (pairs, 1)
-    fewer = earlier.mean(), standard_error(earlier[:, 0])
-    return Difference(values[:, -1].mean(), standard_error(values[:, -1]), values.mean(), fewer, set(gains), behind)
+    last = _after(old, STEPS[-1])
+    mean, error = paired_difference(_after(new, STEPS[-1]), last)
+    fewer = paired_difference(_after(new, FEWER_STEPS), last)
+    return Difference(mean, error, values.mean(), fewer, set(gains), behind)
+
+
+def _after(runs, step):
+    """What {run: (10,)} holds after a step: {run: return}."""
+    return {run: values[step == STEPS].item() for run, values in runs.items()}
