@@ -22,7 +22,6 @@ from launch.scheduler import Scheduler
 from storage.run_dir import finished_steps, lock
 
 MAX_SEEDS = 1000  # in one range; more is a typing error
-RESUME = ("--resume", "auto")  # the last flags of every run
 # Flags of train.py that a setting cannot have, and why.
 RESERVED_FLAGS = {
     "help": "it trains nothing",
@@ -130,13 +129,14 @@ def make_run(args, env, setting, flags, seed):
     Raises:
         UsageError: the flags switch checkpoints off, or the run exists and has other flags or more steps.
     """
-    fixed = ["--env", env, "--seed", str(seed), "--experiment", f"{args.name}-{setting}", *RESUME]
-    argv = (*args.common[1], *flags, *fixed)
+    fixed = ["--env", env, "--seed", str(seed), "--experiment", f"{args.name}-{setting}"]
+    new = (*args.common[1], *flags, *fixed)
+    argv = (*new, "--resume", "auto")
     config, run_dir = parse_train_args(argv)
     if not config.checkpoint_frequency:
         raise UsageError("argument --set or --common: checkpoint_frequency=0 is refused: runs need checkpoints")
     if run_dir:
-        _check_alike(run_dir, config, parse_train_args(argv[: -len(RESUME)])[0])
+        _check_alike(run_dir, config, parse_train_args(new)[0])
     return Run(env, setting, seed, argv, config)
 
 

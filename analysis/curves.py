@@ -143,7 +143,12 @@ def aggregate(curves, statistic):
 
 
 def on_common_hours(curves):
-    """Curves over hours, interpolated at the same times, since seeds are evaluated at different ones."""
+    """Curves over hours, interpolated at the same times, since seeds are evaluated at different ones.
+
+    A single curve stays as it is.
+    """
+    if len(curves) == 1:
+        return curves
     times = np.linspace(0, min(curve.x[-1] for curve in curves), min(len(curve.x) for curve in curves) + 1)[1:]
     return [curve._replace(x=times, y=np.interp(times, curve.x, curve.y)) for curve in curves]
 
@@ -196,7 +201,7 @@ def _draw_references(panel, references, level, end):
 
 
 def _draw_setting(panel, seeds, statistic, x, colour):
-    at, value, low, high = aggregate(on_common_hours(seeds) if x == "hours" and len(seeds) > 1 else seeds, statistic)
+    at, value, low, high = aggregate(on_common_hours(seeds) if x == "hours" else seeds, statistic)
     if len(seeds) > 1:
         for seed in seeds:
             panel.plot(seed.x, seed.y, color=colour, linewidth=0.6, alpha=0.5)
